@@ -1,0 +1,118 @@
+"""What a checkpoint holds, unit by unit, in the order in which a forward pass needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+
+class UnitKind(StrEnum):
+    """What a unit is to the model."""
+
+    EMBEDDING = "embedding"  # one row a token is gathered from it, never the whole matrix
+    REST = "rest"  # the small tensors outside of the others (final norm, learned positions): always resident
+    LAYER = "layer"
+    HEAD = "head"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a checkpoint: where its bytes lie."""
+
+    name: str
+    file: str  # shard, relative to the folder of the checkpoint
+    offset: int  # of its first byte, counted from the start of the file
+    nbytes: int
+    dtype: str  # safetensors' own name: BF16, F16, F32
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """The planner's atom: the tensors that are brought in and dropped together."""
+
+    name: str  # "embedding", "rest", "layer 0", "layer 1", ..., "head"
+    kind: UnitKind
+    layer: int | None
+    tensors: tuple[TensorSpec, ...]
+    flops_per_token: int
+    kv_bytes_per_token: int = 0
+    kv_window_tokens: int | None = None  # a sliding window: the cache never holds more than this
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A checkpoint as its headers describe it; no weight was read to make it.
+
+    With tied embeddings the one matrix belongs to the head; the embedding unit then has no tensors of its own.
+    """
+
+    name: str
+    folder: str  # absolute
+    architecture: str  # class name in transformers: LlamaForCausalLM
+    model_type: str  # transformers' name of the family: llama
+    dtype: str  # of the computation: BF16, F16, F32
+    n_layers: int
+    hidden_size: int
+    intermediate_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_tokens: int
+    tied_embeddings: bool
+    embedding: TensorSpec
+    units: tuple[UnitSpec, ...]  # embedding, rest, layers in order, head
+    schema: int = SCHEMA_VERSION
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all weights; a tied matrix is counted once."""
+        return sum(unit.nbytes for unit in self.units)
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of parameters; a tied matrix is counted once."""
+        return sum(_n_elements(tensor.shape) for unit in self.units for tensor in unit.tensors)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """KV cache of one token over all layers."""
+        return sum(unit.kv_bytes_per_token for unit in self.units)
+
+    @property
+    def flops_per_token(self) -> int:
+        """Multiply-adds counted as two, attention over the past left out."""
+        return sum(unit.flops_per_token for unit in self.units)
+
+    def unit(self, name: str) -> UnitSpec:
+        """The unit of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, UnitSpec]:
+        return {unit.name: unit for unit in self.units}
+
+    def path(self, file: str) -> Path:
+        """Where a shard lies."""
+        return Path(self.folder) / file
+
+
+def _n_elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
