@@ -1,0 +1,96 @@
+"""The one stream that every view of a run is made from.
+
+``Engine.generate`` yields these; ``metrics.apply`` folds them. ``at_s`` is ``time.monotonic()`` when it happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request was accepted; ``reused_tokens`` of its prompt are in the KV cache already."""
+
+    at_s: float
+    prompt_tokens: int
+    reused_tokens: int
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    """A unit of a prefill pass is done: ``done_units`` of ``total_units`` over all chunks of the prompt."""
+
+    at_s: float
+    done_units: int
+    total_units: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class LayerDone:
+    """A unit has been computed."""
+
+    at_s: float
+    unit: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Stall:
+    """The computation waited ``seconds`` for the weights of a unit."""
+
+    at_s: float
+    unit: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BytesRead:
+    """``nbytes`` have come in from a tier (``disk``, or ``cpu`` for copies to a GPU) since the last such event."""
+
+    at_s: float
+    tier: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class MemorySample:
+    """Memory of the process on a device: now, at its peak, and what was promised."""
+
+    at_s: float
+    device: str
+    used_bytes: int
+    peak_bytes: int
+    budget_bytes: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token was sampled; ``text`` is what it adds to the answer (often nothing for a part of a character)."""
+
+    at_s: float
+    token_id: int
+    text: str
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"  # the model's end token, or a stop string
+    LENGTH = "length"  # the asked number of tokens
+    CONTEXT = "context"  # the context is full
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a generation that did not fail; ``text`` is what was still held back."""
+
+    at_s: float
+    reason: FinishReason
+    text: str = ""
+
+
+Event = Accepted | PrefillProgress | LayerDone | Stall | BytesRead | MemorySample | Token | Finished

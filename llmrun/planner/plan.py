@@ -1,0 +1,106 @@
+"""The plan: where each unit lives, where it is computed, and what that takes on each device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmrun.settings import Workload
+
+SCHEMA_VERSION = 1
+
+CPU = "cpu"
+DISK = "disk"
+
+
+def is_gpu(device: str) -> bool:
+    """Whether a device or home name is a GPU's: ``gpu:0``."""
+    return device.startswith("gpu:")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A unit's home tier (``gpu:k``, ``cpu``, ``disk``) and the device that computes it (``gpu:k``, ``cpu``)."""
+
+    unit: str
+    home: str
+    device: str
+
+    @property
+    def resident(self) -> bool:
+        """Whether its weights stay where they are computed, so that nothing moves after the first pass."""
+        return self.home == self.device
+
+
+@dataclass(frozen=True)
+class RingSpec:
+    """A ring of equal slots on a device, through which streamed units pass."""
+
+    device: str
+    slots: int
+    slot_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its slots."""
+        return self.slots * self.slot_bytes
+
+
+@dataclass(frozen=True)
+class MemoryLine:
+    """One reason why a device's memory is taken."""
+
+    label: str
+    nbytes: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What a plan takes on a device, line by line, against the budget there."""
+
+    device: str
+    budget_bytes: int
+    lines: tuple[MemoryLine, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The planned peak."""
+        return sum(line.nbytes for line in self.lines)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the planned peak is within the budget."""
+        return self.nbytes <= self.budget_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A placement for every unit, in execution order, with the rings and the memory that it takes."""
+
+    model: str
+    planner: str
+    workload: Workload
+    placements: tuple[Placement, ...]
+    rings: tuple[RingSpec, ...]
+    memory: tuple[DeviceMemory, ...]
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def fits(self) -> bool:
+        """Whether every device keeps its budget."""
+        return all(memory.fits for memory in self.memory)
+
+    def placement(self, unit: str) -> Placement:
+        """The placement of a unit.
+
+        Raises:
+            KeyError: the plan does not know the unit.
+        """
+        for placement in self.placements:
+            if placement.unit == unit:
+                return placement
+        raise KeyError(unit)
+
+    def ring(self, device: str) -> RingSpec | None:
+        """The ring on a device, if the plan has one."""
+        return next((ring for ring in self.rings if ring.device == device), None)

@@ -1,0 +1,49 @@
+"""What the user asks for: how much memory, how long a context, how to sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_CONTEXT_TOKENS = 4096
+DEFAULT_PREFILL_CHUNK_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be run: it decides the KV cache and the workspace."""
+
+    context_tokens: int = DEFAULT_CONTEXT_TOKENS
+    prompt_tokens: int = 512
+    new_tokens: int = 256
+    batch: int = 1
+    prefill_chunk_tokens: int = DEFAULT_PREFILL_CHUNK_TOKENS
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes that the whole process may take on each device; ``cpu`` is the RAM, ``gpu:0`` the first GPU."""
+
+    ram_bytes: int
+    vram_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def on(self, device: str) -> int:
+        """The limit on a device."""
+        return self.ram_bytes if device == "cpu" else self.vram_bytes[device]
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the next token is chosen; ``None`` means what the model's own generation config says.
+
+    ``temperature`` 0 is greedy and deterministic.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
