@@ -1,0 +1,120 @@
+"""``greedy`` and ``even``: as many resident layers as fit, the streamed ones in one block or spread.
+
+``greedy`` fills in execution order, as Accelerate's ``device_map="auto"`` does: GPU, then RAM, then disk. ``even`` keeps
+as many, but spreads the streamed layers between the resident ones, whose computation then hides the reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.planner.memory import account
+from llmrun.planner.plan import CPU, DISK, DeviceMemory, Placement
+from llmrun.settings import Budget, Workload
+
+Choose = Callable[[Sequence[str], int], frozenset[str]]
+"""Which ``count`` of the layers, in execution order, are moved to the slower tier."""
+
+
+def last(layers: Sequence[str], count: int) -> frozenset[str]:
+    """The ``count`` last layers."""
+    return frozenset(layers[len(layers) - count :])
+
+
+def spread(layers: Sequence[str], count: int) -> frozenset[str]:
+    """``count`` layers at even distances (Bresenham's line)."""
+    n_layers = len(layers)
+    return frozenset(layers[(2 * i + 1) * n_layers // (2 * count)] for i in range(count))
+
+
+def fill(spec: ModelSpec, workload: Workload, budget: Budget, choose: Choose) -> tuple[Placement, ...]:
+    """The placement that keeps the most layers on the fast tiers; the leanest one if nothing fits.
+
+    The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident.
+    """
+    search = _Search(spec, workload, budget, choose)
+    candidates = [search.run(stream_head=stream_head) for stream_head in (False, True)]
+    return max(candidates, key=search.rank)
+
+
+@dataclass(frozen=True)
+class _Search:
+    spec: ModelSpec
+    workload: Workload
+    budget: Budget
+    choose: Choose
+
+    def run(self, *, stream_head: bool) -> tuple[Placement, ...]:
+        """Move layers off the GPUs one by one until those fit, then off the RAM until that fits."""
+        start = self._start(stream_head=stream_head)
+        on_gpus = tuple(placement for placement in start if placement.device != CPU)
+        for device in sorted({placement.device for placement in on_gpus}):
+            start = self._evict(start, device, home=CPU)
+        return self._embed(self._evict(start, CPU, home=DISK))
+
+    def rank(self, placements: Sequence[Placement]) -> tuple[bool, int]:
+        """Feasible first, then the bytes that need not be read again for every token."""
+        resident = sum(self.spec.unit(placement.unit).nbytes for placement in placements if placement.home != DISK)
+        return all(memory.fits for memory in self._account(placements)), resident
+
+    def _account(self, placements: Sequence[Placement]) -> tuple[DeviceMemory, ...]:
+        return account(self.spec, self.workload, self.budget, placements)
+
+    def _fits(self, placements: Sequence[Placement], device: str) -> bool:
+        return next(memory for memory in self._account(placements) if memory.device == device).fits
+
+    def _start(self, *, stream_head: bool) -> tuple[Placement, ...]:
+        """Every layer resident where it is computed; the embedding on disk, since only its rows are read."""
+        device_of = self._segments()
+        tail = device_of[self.spec.units[-2].name] if self.spec.n_layers else CPU
+        placements = []
+        for unit in self.spec.units:
+            if unit.kind is UnitKind.EMBEDDING:
+                placements.append(Placement(unit.name, DISK, CPU))
+            elif unit.kind is UnitKind.LAYER:
+                placements.append(Placement(unit.name, device_of[unit.name], device_of[unit.name]))
+            else:
+                streamed = unit.kind is UnitKind.HEAD and stream_head
+                placements.append(Placement(unit.name, DISK if streamed else tail, tail))
+        return tuple(placements)
+
+    def _segments(self) -> dict[str, str]:
+        """Contiguous runs of layers, one a GPU, by its share of the video memory; all on the CPU without a GPU."""
+        layers = [unit for unit in self.spec.units if unit.kind is UnitKind.LAYER]
+        vram_bytes = {device: self.budget.vram_bytes[device] for device in sorted(self.budget.vram_bytes)}
+        total_bytes = sum(vram_bytes.values())
+        if not total_bytes:
+            return {unit.name: CPU for unit in layers}
+        devices, ends, seen_bytes = list(vram_bytes), [], 0
+        for device in devices:
+            seen_bytes += vram_bytes[device]
+            ends.append(seen_bytes / total_bytes * len(layers))
+        return {
+            unit.name: next(device for device, end in zip(devices, ends, strict=True) if index < end)
+            for index, unit in enumerate(layers)
+        }
+
+    def _evict(self, placements: tuple[Placement, ...], device: str, *, home: str) -> tuple[Placement, ...]:
+        """Send to ``home`` the fewest layers that live on ``device`` so that it keeps its budget (all, if none do)."""
+        layers = [p.unit for p in placements if p.home == device and self._unit(p).kind is UnitKind.LAYER]
+        candidate = placements
+        for count in range(len(layers) + 1):
+            moved = self.choose(layers, count) if count else frozenset()
+            candidate = tuple(replace(p, home=home) if p.unit in moved else p for p in placements)
+            if self._fits(candidate, device):
+                break
+        return candidate
+
+    def _embed(self, placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
+        """Keep the embedding too where there is room, last of all; a tied one is where the head is."""
+        head = placements[-1]
+        if self.spec.tied_embeddings:
+            device = head.home if head.home == head.device else CPU
+            return (replace(placements[0], home=head.home, device=device), *placements[1:])
+        candidate = (replace(placements[0], home=CPU), *placements[1:])
+        return candidate if self._fits(candidate, CPU) else placements
+
+    def _unit(self, placement: Placement) -> UnitSpec:
+        return self.spec.unit(placement.unit)

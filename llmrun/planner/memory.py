@@ -1,0 +1,132 @@
+"""The one account of memory: what a placement takes on each device, line by line.
+
+The planner counts with these functions and the runtime allocates by the same plan, so a plan that fits runs within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llmrun.checkpoint.layout import layout
+from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.planner.plan import CPU, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, is_gpu
+from llmrun.settings import Budget, Workload
+from llmrun.units import GIB, MIB, format_bytes
+
+RING_SLOTS = 2
+"""One slot is computed while the other is filled; more only helps where layers differ a lot."""
+
+PROCESS_BYTES = 480 * MIB
+"""Interpreter, torch, transformers and their libraries, resident file pages included (`benchmarks/process_memory.py`)."""
+
+TOKENIZER_BYTES_PER_ENTRY = 1200
+"""RAM of a fast tokenizer for each entry of its vocabulary (`benchmarks/process_memory.py`)."""
+
+CUDA_CONTEXT_BYTES = 600 * MIB
+"""What the driver and the libraries take on a GPU before the first tensor."""
+
+_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element of a dtype that can be computed in."""
+    return _ITEM_BYTES[dtype]
+
+
+def kv_capacity_tokens(unit: UnitSpec, workload: Workload) -> int:
+    """Tokens that the KV cache of a layer holds: the context, or a sliding window with room for one chunk."""
+    if unit.kv_window_tokens is None:
+        return workload.context_tokens
+    chunk_tokens = min(workload.prefill_chunk_tokens, workload.context_tokens)
+    return min(workload.context_tokens, unit.kv_window_tokens + chunk_tokens)
+
+
+def kv_bytes(unit: UnitSpec, workload: Workload) -> int:
+    """Bytes of the KV cache of a layer, allocated once for the asked context."""
+    return unit.kv_bytes_per_token * kv_capacity_tokens(unit, workload) * workload.batch
+
+
+def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
+    """Upper estimate of the activations of one chunk of a prefill, the largest pass there is.
+
+    Residual stream and norms (in fp32 for a while), the three MLP activations, queries, keys, values and the expanded
+    KV heads of one layer, the attention mask, the hidden states of the whole prompt, logits and what sampling sorts.
+    """
+    item = item_bytes(spec.dtype)
+    tokens = min(workload.prefill_chunk_tokens, workload.context_tokens) * workload.batch
+    hidden = tokens * spec.hidden_size * (4 * item + 2 * 4)
+    mlp = 3 * tokens * spec.intermediate_size * item
+    heads = 4 * tokens * spec.n_heads * spec.head_dim * item
+    expanded = 2 * workload.context_tokens * spec.n_heads * spec.head_dim * item if spec.n_kv_heads < spec.n_heads else 0
+    mask = tokens * workload.context_tokens * (1 + item)
+    prompt = 2 * workload.context_tokens * spec.hidden_size * item
+    logits = 6 * spec.vocab_size * 4 * workload.batch
+    return max(mlp, heads + expanded + mask) + hidden + prompt + logits + 32 * MIB
+
+
+def process_bytes(spec: ModelSpec) -> int:
+    """What the process takes before the first weight."""
+    return PROCESS_BYTES + TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
+
+
+def buffer_bytes(unit: UnitSpec) -> int:
+    """Bytes of the page-aligned buffer that holds a unit."""
+    return layout(unit).nbytes
+
+
+def passes_host_ring(placement: Placement, unit: UnitSpec) -> bool:
+    """Whether a unit's bytes go through the ring in RAM: streamed from disk, or on their way to a GPU that keeps them."""
+    if not unit.tensors or unit.kind is UnitKind.EMBEDDING and placement.home == DISK:
+        return False
+    return placement.home == DISK or is_gpu(placement.home)
+
+
+def passes_device_ring(placement: Placement, unit: UnitSpec) -> bool:
+    """Whether a unit's bytes go through the ring on the GPU that computes it."""
+    return bool(unit.tensors) and is_gpu(placement.device) and placement.home != placement.device
+
+
+def rings(spec: ModelSpec, placements: Sequence[Placement]) -> tuple[RingSpec, ...]:
+    """The rings that a placement needs: at most one in RAM and one on each GPU."""
+    by_device: dict[str, int] = {}
+    for placement in placements:
+        unit = spec.unit(placement.unit)
+        if passes_host_ring(placement, unit):
+            by_device[CPU] = max(by_device.get(CPU, 0), buffer_bytes(unit))
+        if passes_device_ring(placement, unit):
+            by_device[placement.device] = max(by_device.get(placement.device, 0), buffer_bytes(unit))
+    return tuple(RingSpec(device, RING_SLOTS, slot_bytes) for device, slot_bytes in sorted(by_device.items()))
+
+
+def account(
+    spec: ModelSpec, workload: Workload, budget: Budget, placements: Sequence[Placement]
+) -> tuple[DeviceMemory, ...]:
+    """What the placements take on every device of the budget, against that budget."""
+    ring_of = {ring.device: ring for ring in rings(spec, placements)}
+    return tuple(
+        DeviceMemory(device, budget.on(device), tuple(_lines(device, spec, workload, placements, ring_of.get(device))))
+        for device in (CPU, *sorted(budget.vram_bytes))
+    )
+
+
+def _lines(
+    device: str, spec: ModelSpec, workload: Workload, placements: Sequence[Placement], ring: RingSpec | None
+) -> Iterable[MemoryLine]:
+    own = [(spec.unit(placement.unit), placement) for placement in placements]
+    resident = [unit for unit, placement in own if placement.home == device and unit.tensors]
+    computed = [unit for unit, placement in own if placement.device == device]
+    weights = sum(buffer_bytes(unit) for unit in resident)
+    kv = sum(kv_bytes(unit, workload) for unit in computed)
+    if weights:
+        yield MemoryLine("weights", weights, f"{len(resident)} of {len(spec.units)} units resident")
+    if ring:
+        yield MemoryLine("weight ring", ring.nbytes, f"{ring.slots} slots x {ring.slot_bytes / GIB:.2f} GiB")
+    if kv:
+        kv_per_token = sum(unit.kv_bytes_per_token for unit in computed)
+        yield MemoryLine("KV cache", kv, f"{workload.context_tokens:,} tokens x {format_bytes(kv_per_token)}")
+    if device == CPU or computed:
+        yield MemoryLine("workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass")
+    if device == CPU:
+        yield MemoryLine("process", process_bytes(spec), "Python, torch, tokenizer")
+    elif computed:
+        yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")
