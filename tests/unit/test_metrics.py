@@ -1,0 +1,130 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmrun.events import (
+    Accepted,
+    BytesRead,
+    Event,
+    Finished,
+    FinishReason,
+    LayerDone,
+    MemorySample,
+    PrefillProgress,
+    Stall,
+    Token,
+)
+from llmrun.metrics import MetricsState, apply
+
+
+def fold(*events: Event) -> MetricsState:
+    state = MetricsState()
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+RUN = (
+    Accepted(10.0, prompt_tokens=30, reused_tokens=10),
+    BytesRead(11.0, "disk", 1000),
+    Stall(11.0, "layer 0", 1.0),
+    PrefillProgress(11.0, done_units=1, total_units=4, prompt_tokens=30),
+    Token(14.0, 5, "a"),
+    BytesRead(14.5, "disk", 300),
+    Stall(14.5, "layer 0", 0.5),
+    Token(15.0, 6, "b"),
+    BytesRead(15.5, "disk", 300),
+    BytesRead(15.5, "cpu", 40),
+    Token(17.0, 7, "c"),
+    BytesRead(18.0, "disk", 99),  # read ahead for a token that never came
+    Finished(18.0, FinishReason.LENGTH),
+)
+
+
+def test_times_and_rates():
+    state = fold(*RUN)
+    assert state.ttft_s == 4.0
+    assert state.tpot_s == 1.5
+    assert state.decode_tokens_per_s == pytest.approx(2 / 3)
+    assert state.prefill_tokens_per_s == 5.0
+    assert state.itl_max_s == 2.0
+    assert state.finish_reason is FinishReason.LENGTH
+    assert (state.prompt_tokens, state.reused_tokens, state.new_tokens) == (30, 10, 3)
+
+
+def test_bytes_and_stalls_belong_to_the_phase_in_which_they_came():
+    state = fold(*RUN)
+    assert state.prefill is not None
+    assert state.decode is not None
+    assert state.prefill.read_bytes == {"disk": 1000}
+    assert state.decode.read_bytes == {"disk": 600, "cpu": 40}
+    assert state.read_bytes == {"disk": 1699, "cpu": 40}
+    assert state.read_bytes_per_token == {"disk": 300, "cpu": 20}
+    assert state.prefill.stall_share == 0.25
+    assert state.decode.stall_share == pytest.approx(0.5 / 3)
+
+
+def test_nothing_is_known_before_it_happened():
+    assert fold().ttft_s is None
+    state = fold(*RUN[:5])
+    assert state.ttft_s == 4.0
+    assert state.tpot_s is None
+    assert state.decode is None
+    assert state.decode_tokens_per_s is None
+    assert state.read_bytes_per_token is None
+    assert state.itl_max_s is None
+
+
+def test_prefill_estimate_goes_on_at_the_pace_so_far():
+    state = fold(*RUN[:4])
+    assert state.prefill_left_s(now_s=11.0) == 3.0
+    assert fold(*RUN[:1]).prefill_left_s(now_s=11.0) is None
+
+
+def test_last_memory_sample_of_each_device_is_kept():
+    first, second = MemorySample(1.0, "cpu", 5, 6, 9), MemorySample(2.0, "cpu", 4, 7, 9)
+    gpu = MemorySample(1.5, "gpu:0", 1, 2, 3)
+    assert fold(first, gpu, second).memory == {"cpu": second, "gpu:0": gpu}
+
+
+def test_tokens_at_the_same_moment_give_no_rate():
+    state = fold(Accepted(1.0, 1, 0), Token(1.0, 1, ""), Token(1.0, 2, ""))
+    assert state.tpot_s == 0.0
+    assert state.decode_tokens_per_s is None
+    assert state.prefill_tokens_per_s is None
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["disk", "cpu", "stall", "token", "layer"]), st.integers(0, 2**40), st.floats(0, 10)),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_totals_are_the_sums_of_the_events(steps):
+    at_s, events = 0.0, [Accepted(0.0, 3, 0)]
+    for kind, nbytes, seconds in steps:
+        at_s += seconds
+        match kind:
+            case "stall":
+                events.append(Stall(at_s, "layer 0", seconds))
+            case "token":
+                events.append(Token(at_s, 1, "x"))
+            case "layer":
+                events.append(LayerDone(at_s, "layer 0", "cpu"))
+            case tier:
+                events.append(BytesRead(at_s, tier, nbytes))
+    state = fold(*events)
+    reads = [event for event in events if isinstance(event, BytesRead)]
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert state.new_tokens == len(tokens)
+    assert sum(state.read_bytes.values()) == sum(event.nbytes for event in reads)
+    assert state.stall_s == pytest.approx(sum(event.seconds for event in events if isinstance(event, Stall)))
+    if len(tokens) > 1:
+        assert state.prefill is not None
+        assert state.decode is not None
+        assert state.ttft_s == tokens[0].at_s
+        assert state.decode.seconds == pytest.approx(tokens[-1].at_s - tokens[0].at_s)
+        last = len(events) - 1 - events[::-1].index(tokens[-1])
+        until_last = sum(event.nbytes for event in events[:last] if isinstance(event, BytesRead))
+        assert sum(state.prefill.read_bytes.values()) + sum(state.decode.read_bytes.values()) == until_last
