@@ -1,0 +1,113 @@
+"""From a folder to its ``ModelSpec``: configuration and headers only, milliseconds, no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+
+from llmrun.checkpoint.config import ModelConfig, read_config
+from llmrun.checkpoint.duplicate import same_samples
+from llmrun.checkpoint.grouping import Groups, by_place, check_complete, group
+from llmrun.checkpoint.shards import read_tensors
+from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
+from llmrun.errors import CheckpointError
+
+_ELEMENT_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+
+
+def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool = False) -> ModelSpec:
+    """What the checkpoint in ``folder`` holds; ``name`` is what people call it (default: the folder's name).
+
+    Raises:
+        CheckpointError: what is in ``folder`` is missing, broken or of a kind that cannot run; see ``docs/errors.md``.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise CheckpointError("unreadable", f"{folder} is not a folder")
+    config = read_config(folder, trust_remote_code=trust_remote_code)
+    groups = group(read_tensors(folder), config.n_layers)
+    windows = config.windows()
+    check_complete(groups.layers, windows)
+    embedding, head, tied = _ends(folder, config, groups)
+    dtype = _main_dtype(groups)
+    kv_bytes = 2 * config.n_kv_heads * config.head_dim * _ELEMENT_BYTES[dtype]  # keys and values
+    layers = tuple(
+        UnitSpec(f"layer {n}", UnitKind.LAYER, n, tensors, 2 * _matrix_params(tensors), kv_bytes, windows[n])
+        for n, tensors in enumerate(groups.layers)
+    )
+    return ModelSpec(
+        name=name or folder.name,
+        folder=str(folder),
+        architecture=config.architecture,
+        model_type=config.model_type,
+        dtype=dtype,
+        n_layers=config.n_layers,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_kv_heads,
+        head_dim=config.head_dim,
+        vocab_size=config.vocab_size,
+        context_tokens=config.context_tokens,
+        tied_embeddings=tied,
+        embedding=embedding,
+        units=(
+            UnitSpec("embedding", UnitKind.EMBEDDING, None, () if tied else (embedding,), 0),
+            UnitSpec("rest", UnitKind.REST, None, groups.rest, 0),
+            *layers,
+            UnitSpec("head", UnitKind.HEAD, None, head, 2 * _matrix_params(head)),
+        ),
+    )
+
+
+def _ends(folder: Path, config: ModelConfig, groups: Groups) -> tuple[TensorSpec, tuple[TensorSpec, ...], bool]:
+    """The embedding matrix, the tensors of the head, and whether the two are tied."""
+    matrix = _only_matrix(groups.embedding, "embedding")
+    head_matrix = _only_matrix(groups.head, "head")
+    tied = config.tied if config.tied is not None else head_matrix is None or matrix is None
+    embedding = matrix or (head_matrix if tied else None)
+    if embedding is None:
+        raise CheckpointError("missing-tensor", "the checkpoint has no embedding matrix")
+    if head_matrix is None and not tied:
+        raise CheckpointError("missing-tensor", "the checkpoint has no head, and config.json says that it is not tied")
+    if tied and head_matrix is not None and head_matrix != embedding:
+        # transformers, too, ties two matrices that are both there only if they are equal
+        tied = same_samples(folder, embedding, head_matrix)
+    for tensor in (embedding, *((head_matrix,) if head_matrix else ())):
+        _check_vocabulary(tensor, config.vocab_size)
+    if not tied:
+        return embedding, groups.head, False
+    biases = (tensor for tensor in groups.head if tensor.name.endswith("bias"))
+    return embedding, by_place((embedding, *biases)), True
+
+
+def _only_matrix(tensors: Iterable[TensorSpec], part: str) -> TensorSpec | None:
+    found = [tensor for tensor in tensors if tensor.name.endswith(".weight")]
+    if len(found) > 1:
+        names = ", ".join(tensor.name for tensor in found)
+        raise CheckpointError("unsupported-architecture", f"more than one {part} matrix: {names:.200}")
+    return found[0] if found else None
+
+
+def _check_vocabulary(tensor: TensorSpec, vocab_size: int) -> None:
+    if len(tensor.shape) != 2 or tensor.shape[0] != vocab_size:
+        raise CheckpointError(
+            "broken-config",
+            f"config.json says a vocabulary of {vocab_size:,}, but {tensor.name!r} has the shape {tensor.shape}",
+        )
+
+
+def _main_dtype(groups: Groups) -> str:
+    """The dtype that holds most bytes of the layers."""
+    nbytes: Counter[str] = Counter()
+    for tensors in groups.layers:
+        for tensor in tensors:
+            nbytes[tensor.dtype] += tensor.nbytes
+    return max(sorted(nbytes), key=lambda dtype: nbytes[dtype])
+
+
+def _matrix_params(tensors: Iterable[TensorSpec]) -> int:
+    """Parameters that are multiplied with every token: all but vectors."""
+    return sum(prod(tensor.shape) for tensor in tensors if len(tensor.shape) > 1)
