@@ -1,0 +1,245 @@
+"""Models on the Hugging Face hub and in its local cache, all through ``huggingface_hub``.
+
+The library honours HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE, resumes a broken-off file and draws its progress
+bar only on a terminal.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmrun.errors import CheckpointError, DeviceError, LlmrunError
+from llmrun.hub.disk import check_room, writing
+from llmrun.hub.folder import CONFIG, PICKLES, check_folder, is_complete, nbytes
+from llmrun.hub.model import Notify
+from llmrun.units import format_bytes
+
+_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[^@\s]+))?")
+_CONNECT_TIMEOUT_S = 3.0
+_PROBE_TIMEOUT_S = 5.0  # looking a name up has no timeout of its own
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "*.model",
+    "chat_template*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "tekken.json",
+)
+
+
+@dataclass(frozen=True)
+class HubId:
+    """``org/name`` at a branch, tag or commit."""
+
+    repo: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        return self.repo if self.revision == "main" else f"{self.repo}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A snapshot in the Hugging Face cache that could be run."""
+
+    hub: HubId
+    folder: Path
+    commit: str
+    size_bytes: int
+
+
+def parse_id(text: str) -> HubId | None:
+    """``org/name[@revision]``, or ``None`` where the text is not of that form."""
+    match = _ID.fullmatch(text)
+    return HubId(match["repo"], match["revision"] or "main") if match else None
+
+
+def cached(hub: HubId) -> Path | None:
+    """The snapshot in the local cache, where it is complete. Asks no server."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(hub.repo, CONFIG, revision=hub.revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder and is_complete(folder) else None
+
+
+def unreachable() -> str | None:
+    """Why the hub cannot be asked, or ``None`` where it answers. Takes five seconds at most."""
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "offline mode is on (HF_HUB_OFFLINE)"
+    answers: list[str | None] = []
+    # a thread of its own, because a dead name server can hold the look-up for minutes
+    probe = threading.Thread(target=lambda: answers.append(_probe(constants.ENDPOINT)), daemon=True)
+    probe.start()
+    probe.join(_PROBE_TIMEOUT_S)
+    return answers[0] if answers else f"{constants.ENDPOINT} did not answer within {_PROBE_TIMEOUT_S:.0f} s"
+
+
+def _probe(endpoint: str) -> str | None:
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        status = get_session().head(endpoint, timeout=_CONNECT_TIMEOUT_S).status_code
+    except (HTTPError, OSError, ValueError) as error:
+        return f"{endpoint} cannot be reached ({error or type(error).__name__})"
+    return f"{endpoint} answers with status {status}" if status >= 500 or status == 407 else None
+
+
+def download(hub: HubId, *, notify: Notify) -> Path:
+    """Bring the files that are needed into the local cache; what is there already is not fetched again.
+
+    Raises:
+        CheckpointError: ``model-not-found``, ``revision-not-found``, ``model-gated``, ``pickle-checkpoint``,
+            ``no-weights``.
+        DeviceError: ``disk-full``, ``write-failed``, ``download-failed``.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    cache = Path(constants.HF_HUB_CACHE)
+    with _telling(hub):
+        info = HfApi(endpoint=constants.ENDPOINT).model_info(hub.repo, revision=hub.revision, files_metadata=True)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    files = needed_files(hub, list(sizes))
+    needed_bytes = max(0, sum(sizes[name] for name in files) - _bytes_here(cache, hub))
+    check_room(cache, needed_bytes)
+    notify(f"downloading {hub} from {constants.ENDPOINT}, {format_bytes(needed_bytes)}")
+    with writing(cache, needed_bytes), _telling(hub):
+        folder = snapshot_download(hub.repo, revision=hub.revision, allow_patterns=files, endpoint=constants.ENDPOINT)
+    return check_folder(Path(folder))
+
+
+def needed_files(hub: HubId, names: Sequence[str]) -> list[str]:
+    """The files of a repository that a run needs: no pickles, no second copy of the weights.
+
+    Raises:
+        CheckpointError: ``pickle-checkpoint``, ``no-weights``.
+    """
+    top = [name for name in names if "/" not in name]
+    weights = [name for name in top if _WEIGHTS.fullmatch(name)]
+    if "model.safetensors" in weights:
+        weights = ["model.safetensors"]
+    # repositories of Mistral hold the same weights again as consolidated.safetensors
+    weights = weights or [name for name in top if name.endswith(".safetensors") and "consolidated" not in name]
+    if not weights:
+        raise _no_weights(hub, names)
+    small = [name for name in top if any(fnmatch.fnmatch(name, pattern) for pattern in _SMALL_FILES)]
+    return sorted({*weights, *(name for name in small if not name.endswith(PICKLES))})
+
+
+def snapshots() -> Iterator[Cached]:
+    """Every model in the local cache that is complete, by name."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return
+    for repo in sorted(repos, key=lambda repo: str(repo.repo_id)):
+        if repo.repo_type != "model":
+            continue
+        for revision in repo.revisions:
+            if is_complete(revision.snapshot_path):
+                name = "main" if "main" in revision.refs else next(iter(sorted(revision.refs)), revision.commit_hash)
+                hub = HubId(repo.repo_id, name)
+                yield Cached(hub, revision.snapshot_path, revision.commit_hash, revision.size_on_disk)
+
+
+def in_cache(hub: HubId) -> bool:
+    """Whether a revision has anything in the local cache, complete or not."""
+    return bool(_commits(hub))
+
+
+def remove(hub: HubId) -> int:
+    """Delete a revision from the local cache, complete or not; the bytes that this frees."""
+    from huggingface_hub import scan_cache_dir
+
+    strategy = scan_cache_dir().delete_revisions(*_commits(hub))
+    freed_bytes = int(strategy.expected_freed_size)
+    strategy.execute()
+    return freed_bytes
+
+
+def _commits(hub: HubId) -> list[str]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    revisions = [
+        rev for repo in repos if repo.repo_type == "model" and repo.repo_id == hub.repo for rev in repo.revisions
+    ]
+    return [rev.commit_hash for rev in revisions if hub.revision in rev.refs or hub.revision == rev.commit_hash]
+
+
+def _bytes_here(cache: Path, hub: HubId) -> int:
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = cache / repo_folder_name(repo_id=hub.repo, repo_type="model") / "blobs"
+    return nbytes(blobs) if blobs.is_dir() else 0
+
+
+@contextmanager
+def _telling(hub: HubId) -> Iterator[None]:
+    """Turn the library's errors into ours."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            "model-gated",
+            f"{hub.repo} is only for those who have accepted its terms",
+            hint=f"accept them on the page of {hub.repo}, then set HF_TOKEN or run `hf auth login`",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError("revision-not-found", f"{hub.repo} has no revision {hub.revision!r}") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise CheckpointError(
+            "model-not-found",
+            f"the hub has no model {hub.repo}, or it is private",
+            hint="check the spelling; for a private model set HF_TOKEN or run `hf auth login`",
+        ) from error
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, RuntimeError) as error:
+        raise _broken_off(hub, error) from error
+
+
+def _broken_off(hub: HubId, error: Exception) -> LlmrunError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return DeviceError(
+        "download-failed",
+        f"the download of {hub} broke off: {lines[0]}",
+        hint=f"`llmrun pull {hub}` goes on where it stopped",
+    )
+
+
+def _no_weights(hub: HubId, names: Sequence[str]) -> CheckpointError:
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs:
+        hint = f"download {ggufs[0]} and name the file: `llmrun pull ./{Path(ggufs[0]).name}`"
+        return CheckpointError("no-weights", f"{hub} has no safetensors, but {len(ggufs)} GGUF file(s)", hint=hint)
+    if pickles:
+        return CheckpointError(
+            "pickle-checkpoint",
+            f"{hub} has its weights only as pickles ({pickles[0]}): loading one runs whatever code is in it",
+            hint="look for a revision with safetensors, for example refs/pr/1 (`ORG/NAME@refs/pr/1`)",
+        )
+    return CheckpointError("no-weights", f"{hub} has no safetensors files")

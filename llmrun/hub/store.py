@@ -1,0 +1,136 @@
+"""The models that llmrun itself has made: one folder each, put in place in one step."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llmrun.hub.folder import check_folder, nbytes
+from llmrun.hub.model import Origin
+
+SCHEMA_VERSION = 1
+_RECORD = "llmrun.json"
+_PARTIAL = ".partial-"
+_STALE_AFTER_S = 60
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an imported model was made from; kept beside its weights."""
+
+    name: str  # what `llmrun list` shows and `llmrun rm` takes
+    origin: Origin
+    source: str  # the .gguf file, or package==version
+    schema: int = SCHEMA_VERSION
+
+
+def models_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """Where imported models lie: ``models`` under LLMRUN_CACHE, else under the user's cache folder."""
+    if env.get("LLMRUN_CACHE"):
+        return Path(env["LLMRUN_CACHE"]).expanduser().absolute() / "models"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("llmrun") / "models"
+
+
+def safe_name(text: str) -> str:
+    """``text`` as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or "model"
+
+
+def build(target: Path, record: Record, fill: Callable[[Path], None]) -> Path:
+    """Make the model folder ``target``: ``fill`` writes into a folder beside it, which is then renamed.
+
+    Whatever ends ``fill`` early leaves nothing behind; what a killed process left is removed the next time. Where two
+    processes make the same model, the first one wins.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    with _partial_folder(target) as partial:
+        fill(partial)
+        (partial / _RECORD).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+        for path in partial.iterdir():
+            _sync(path)
+        _sync(partial)
+        try:
+            partial.rename(target)
+        except OSError:
+            # a name that is taken was taken by another process that made the same model
+            if find(target) is None:
+                raise
+        _sync(target.parent)
+    return target
+
+
+def find(target: Path) -> Path | None:
+    """``target`` where it is a finished model."""
+    return check_folder(target) if (target / _RECORD).is_file() else None
+
+
+def imported() -> Iterator[tuple[Record, Path]]:
+    """Every model here, by name."""
+    root = models_folder()
+    found = [(record, path.parent) for path in root.glob(f"*/{_RECORD}") if (record := _read(path))]
+    yield from sorted(found, key=lambda pair: pair[0].name)
+
+
+def remove(folder: Path) -> int:
+    """Delete a folder that this module made; the bytes that this frees."""
+    assert folder.parent == models_folder(), "only our own folders are deleted"
+    freed_bytes = nbytes(folder)
+    shutil.rmtree(folder)
+    return freed_bytes
+
+
+def _read(path: Path) -> Record | None:
+    if path.parent.name.startswith(_PARTIAL):
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Record(str(fields["name"]), Origin(fields["origin"]), str(fields["source"]), int(fields["schema"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _partial_folder(target: Path) -> Iterator[Path]:
+    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{target.name}-", dir=target.parent))
+    # the lock says that its maker lives: it goes with the process, however that ends
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        partial.chmod(0o755)
+        yield partial
+    finally:
+        os.close(lock)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    for partial in root.glob(f"{_PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime < _STALE_AFTER_S:
+                continue
+            lock = os.open(partial, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(partial)
+            finally:
+                os.close(lock)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
