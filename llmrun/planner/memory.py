@@ -57,7 +57,9 @@ def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
     hidden = tokens * spec.hidden_size * (4 * item + 2 * 4)
     mlp = 3 * tokens * spec.intermediate_size * item
     heads = 4 * tokens * spec.n_heads * spec.head_dim * item
-    expanded = 2 * workload.context_tokens * spec.n_heads * spec.head_dim * item if spec.n_kv_heads < spec.n_heads else 0
+    expanded = (
+        2 * workload.context_tokens * spec.n_heads * spec.head_dim * item if spec.n_kv_heads < spec.n_heads else 0
+    )
     mask = tokens * workload.context_tokens * (1 + item)
     prompt = 2 * workload.context_tokens * spec.hidden_size * item
     logits = 6 * spec.vocab_size * 4 * workload.batch
@@ -125,7 +127,9 @@ def _lines(
         kv_per_token = sum(unit.kv_bytes_per_token for unit in computed)
         yield MemoryLine("KV cache", kv, f"{workload.context_tokens:,} tokens x {format_bytes(kv_per_token)}")
     if device == CPU or computed:
-        yield MemoryLine("workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass")
+        yield MemoryLine(
+            "workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass"
+        )
     if device == CPU:
         yield MemoryLine("process", process_bytes(spec), "Python, torch, tokenizer")
     elif computed:

@@ -1,0 +1,170 @@
+"""The engine: tokens in, a stream of events out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.engine.forward import Forward
+from llmrun.engine.generation_config import load_generation_config
+from llmrun.engine.relay import Relay
+from llmrun.engine.sampling import Sampler
+from llmrun.engine.text_stream import TextStream
+from llmrun.engine.tokenizer import ChatTokenizer
+from llmrun.errors import UsageError
+from llmrun.events import (
+    Accepted,
+    Event,
+    Finished,
+    FinishReason,
+    LayerDone,
+    MemorySample,
+    PrefillProgress,
+    Token,
+)
+from llmrun.hardware.process import process_memory
+from llmrun.models.skeleton import build_skeleton
+from llmrun.planner.plan import CPU, Plan
+from llmrun.runtime.accelerator import Accelerator
+from llmrun.runtime.host import HostWeights
+from llmrun.runtime.kv_cache import KVCache
+from llmrun.runtime.residency import Residency
+from llmrun.settings import SamplingSettings
+
+SAMPLE_S = 0.25
+"""How often memory and bytes are reported."""
+
+
+class Engine:
+    """One model, one KV cache, one generation at a time.
+
+    Memory: the KV cache for the planned context and the activations of a pass; the weights are ``host``'s.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        plan: Plan,
+        host: HostWeights,
+        accelerators: Mapping[str, Accelerator],
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
+        folder = Path(spec.folder)
+        self.tokenizer = ChatTokenizer.load(folder, trust_remote_code=trust_remote_code)
+        self.spec = spec
+        self.plan = plan
+        self._generation_config = load_generation_config(folder)
+        self._relay = Relay()
+        self._cancel = threading.Event()
+        self._residency = Residency(spec, plan, host, accelerators, self._emit, self._cancel)
+        skeleton = build_skeleton(spec, self._residency, trust_remote_code=trust_remote_code)
+        self._cache = KVCache(spec, plan.workload)
+        self._forward = Forward(spec, skeleton, self._residency, self._cache, plan.workload.prefill_chunk_tokens)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._prefill = PrefillProgress(0, 0, 0, 0)
+        self._sampled_s = 0.0
+
+    def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:
+        """The events of one answer to ``prompt``, live; closing the iterator stops the work and waits for its end.
+
+        The KV cache of the last generation is used again as far as the two prompts begin alike.
+
+        Raises:
+            UsageError: ``empty-prompt``, or ``prompt-too-long`` for the planned context.
+            DeviceError: ``read-failed``; what was generated before stays in the cache.
+        """
+        self._check(prompt)
+        self._relay = relay = Relay()
+        done = self._worker.submit(self._work, list(prompt), sampling, stream, relay)
+        try:
+            yield from relay
+            done.result()
+        finally:
+            self._cancel.set()
+            wait([done])
+            self._cancel.clear()
+
+    def close(self) -> None:
+        """Stop all work; the engine cannot be used again."""
+        self._cancel.set()
+        self._worker.shutdown()
+        self._residency.close()
+
+    def _check(self, prompt: Sequence[int]) -> None:
+        context_tokens = self.plan.workload.context_tokens
+        if not prompt:
+            raise UsageError("empty-prompt", "the prompt has no tokens")
+        if len(prompt) >= context_tokens:
+            longer = min(len(prompt) + 256, self.spec.context_tokens)
+            raise UsageError(
+                "prompt-too-long",
+                f"the prompt has {len(prompt):,} tokens, the context holds {context_tokens:,}",
+                hint=f"`--context {longer}` makes room for it" if longer > len(prompt) else "shorten the prompt",
+            )
+
+    def _work(self, prompt: list[int], sampling: SamplingSettings, stream: TextStream, relay: Relay) -> None:
+        try:
+            with torch.inference_mode():
+                self._generate(prompt, sampling, stream)
+        finally:
+            relay.end()
+
+    def _generate(self, prompt: list[int], sampling: SamplingSettings, stream: TextStream) -> None:
+        accepted_s = time.monotonic()
+        sampler = Sampler(sampling, self._generation_config, prompt)
+        reused = self._cache.reuse(prompt)
+        self._emit(Accepted(accepted_s, len(prompt), reused))
+        self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
+        logits = self._forward.run(prompt[reused:])
+        self._prefill = PrefillProgress(0, 0, 0, 0)
+        limit = sampling.max_tokens or self.plan.workload.context_tokens
+        reason = None
+        for count in range(1, limit + 1):
+            token = sampler.next(logits, self._cache.tokens)
+            self._sample(force=count == 1)
+            if token in self.tokenizer.end_token_ids:
+                reason = FinishReason.STOP
+                break
+            self._emit(Token(time.monotonic(), token, stream.push(token)))
+            if stream.stopped:
+                reason = FinishReason.STOP
+            elif count == limit:
+                reason = FinishReason.LENGTH
+            elif len(self._cache.tokens) + 1 >= self.plan.workload.context_tokens:
+                reason = FinishReason.CONTEXT
+            if reason:
+                break
+            logits = self._forward.run([token])
+        assert reason is not None
+        self._sample(force=True)
+        self._emit(Finished(time.monotonic(), reason, stream.flush()))
+
+    def _emit(self, event: Event) -> None:
+        self._relay.put(event)
+        if isinstance(event, LayerDone):
+            if self._prefill.total_units and event.unit != "rest":
+                done = self._prefill.done_units + 1
+                self._prefill = PrefillProgress(
+                    event.at_s, done, self._prefill.total_units, self._prefill.prompt_tokens
+                )
+                self._relay.put(self._prefill)
+            self._sample()
+
+    def _sample(self, *, force: bool = False) -> None:
+        now_s = time.monotonic()
+        if not force and now_s - self._sampled_s < SAMPLE_S:
+            return
+        self._sampled_s = now_s
+        self._residency.report_bytes()
+        budget_of = {memory.device: memory.budget_bytes for memory in self.plan.memory}
+        process = process_memory()
+        self._relay.put(MemorySample(now_s, CPU, process.rss_bytes, process.peak_rss_bytes, budget_of[CPU]))
+        for device, (used_bytes, peak_bytes) in self._residency.device_memory().items():
+            self._relay.put(MemorySample(now_s, device, used_bytes, peak_bytes, budget_of[device]))

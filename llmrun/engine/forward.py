@@ -1,0 +1,98 @@
+"""Passes over the model: a prompt in, logits out; a token in, logits out.
+
+A prompt of several chunks goes through layer by layer: every chunk through the first layer, then every chunk through the
+second. So the workspace is bounded by the chunk, and the weights are read once for the prompt and not once for a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from llmrun.checkpoint.spec import ModelSpec, UnitKind
+from llmrun.models.skeleton import Skeleton
+from llmrun.runtime.kv_cache import KVCache
+from llmrun.runtime.residency import Residency
+
+
+class Forward:
+    """Runs the wrapped model over tokens and keeps the KV cache in step.
+
+    Memory: the activations of one chunk, and the hidden states of the whole prompt.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, skeleton: Skeleton, residency: Residency, cache: KVCache, chunk_tokens: int
+    ) -> None:
+        self._layers = [unit.name for unit in spec.units if unit.kind is UnitKind.LAYER]
+        self._skeleton = skeleton
+        self._residency = residency
+        self._cache = cache
+        self._chunk_tokens = chunk_tokens
+        self._rest_bound = False
+
+    def run(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits ``(V,)`` in fp32 on the CPU after ``tokens``, which are then in the cache.
+
+        Raises:
+            Interrupted: the run was cancelled.
+            LlmrunError: a read failed. In both cases the cache holds what it held before.
+        """
+        try:
+            self._bind_rest()
+            if len(tokens) <= self._chunk_tokens:
+                logits = self._model(tokens)
+            else:
+                logits = self._layer_by_layer(tokens)
+        except BaseException:
+            self._skeleton.gate.open()
+            self._cache.rewind(len(self._cache.tokens))
+            self._residency.restart()
+            raise
+        self._cache.append(tokens)
+        return logits[0, -1].float().cpu()
+
+    def _model(self, tokens: Sequence[int]) -> torch.Tensor:
+        output = self._skeleton.model(
+            input_ids=torch.tensor([tokens]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+        )
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def _layer_by_layer(self, tokens: Sequence[int]) -> torch.Tensor:
+        gate = self._skeleton.gate
+        chunks = [tokens[i : i + self._chunk_tokens] for i in range(0, len(tokens), self._chunk_tokens)]
+        hidden: list[torch.Tensor | None] = [None] * len(chunks)
+        start = self._cache.position.tokens
+        for layer in self._layers:
+            with self._residency.hold(layer):
+                self._each_chunk(chunks, start, lambda i, chunk, layer=layer: self._through(layer, i, chunk, hidden))
+        last = hidden[-1]
+        assert last is not None
+        gate.only, gate.hidden = "head", last[:, -1:]
+        self._cache.position.tokens = start + len(tokens) - 1
+        logits = self._model(tokens[-1:])
+        gate.open()
+        self._cache.position.tokens = start
+        return logits
+
+    def _each_chunk(
+        self, chunks: Sequence[Sequence[int]], start: int, step: Callable[[int, Sequence[int]], None]
+    ) -> None:
+        for index, chunk in enumerate(chunks):
+            self._cache.position.tokens = start + index * self._chunk_tokens
+            step(index, chunk)
+
+    def _through(self, layer: str, index: int, chunk: Sequence[int], hidden: list[torch.Tensor | None]) -> None:
+        gate = self._skeleton.gate
+        gate.only, gate.hidden = layer, hidden[index]
+        self._model(chunk)
+        hidden[index] = gate.hidden
+
+    def _bind_rest(self) -> None:
+        if not self._rest_bound:
+            if self._skeleton.rest:
+                with self._residency.acquire("rest") as weights:
+                    self._skeleton.bind_rest(weights)
+            self._rest_bound = True

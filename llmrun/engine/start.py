@@ -1,0 +1,53 @@
+"""Starting an engine: the readers first, so that weights come in while torch and transformers are still being imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.errors import DeviceError
+from llmrun.planner.plan import Plan, is_gpu
+from llmrun.runtime.host import HostWeights
+
+if TYPE_CHECKING:
+    from llmrun.engine.engine import Engine
+    from llmrun.runtime.accelerator import Accelerator
+
+
+@contextmanager
+def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False) -> Iterator[Engine]:
+    """An engine that runs ``plan``, closed at the end.
+
+    Raises:
+        LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
+    """
+    host = HostWeights(spec, plan)
+    host.start()
+    try:
+        from llmrun.engine.engine import Engine
+
+        engine = Engine(spec, plan, host, _accelerators(plan), trust_remote_code=trust_remote_code)
+        try:
+            yield engine
+        finally:
+            engine.close()
+    finally:
+        host.close()
+
+
+def _accelerators(plan: Plan) -> dict[str, Accelerator]:
+    import torch
+
+    from llmrun.runtime.accelerator import CudaAccelerator
+
+    names = sorted({placement.device for placement in plan.placements if is_gpu(placement.device)})
+    missing = [name for name in names if int(name.removeprefix("gpu:")) >= torch.cuda.device_count()]
+    if missing:
+        raise DeviceError(
+            "device-missing",
+            f"the plan computes on {', '.join(missing)}, torch {torch.__version__} sees {torch.cuda.device_count()} GPUs",
+            hint="`--vram 0` runs without a GPU",
+        )
+    return {name: CudaAccelerator(int(name.removeprefix("gpu:"))) for name in names}

@@ -1,0 +1,136 @@
+"""Thin wrappers around modules of a transformers model: weights in, the original module, weights out.
+
+A wrapper stands where the original stood (in the ModuleList of the layers, as the embedding, as the head), so the model's
+own ``forward`` runs unchanged, with its own masks, rotary embeddings and caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+class WeightSource(Protocol):
+    """Where a wrapper gets the weights of its unit."""
+
+    def acquire(self, unit: str) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+        """The tensors of a unit by their names in the checkpoint, on the device that computes it."""
+
+    def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``; ``weight`` may hold only those rows."""
+
+    def is_permanent(self, unit: str) -> bool:
+        """Whether the tensors that ``acquire`` gave stay valid for good."""
+
+    def device(self, unit: str) -> torch.device:
+        """Where the unit is computed."""
+
+
+@dataclass
+class Gate:
+    """Which part of a forward pass is computed, so that a long prompt can go through layer by layer.
+
+    With ``only`` set, that unit alone computes, on ``hidden`` where given, and leaves its result in ``hidden``; the other
+    wrapped units hand ``hidden`` on.
+    """
+
+    only: str | None = None
+    hidden: torch.Tensor | None = None
+    returns_tuple: bool = False
+
+    def open(self) -> None:
+        """Let every unit compute, as in a plain forward pass."""
+        self.only = self.hidden = None
+
+
+class UnitModule(nn.Module):
+    """A module whose weights come and go.
+
+    Args:
+        inner: the original module, its parameters on the meta device.
+        unit: the unit it belongs to.
+        names: the name in the checkpoint of each of its parameters.
+    """
+
+    def __init__(self, inner: nn.Module, unit: str, names: Mapping[str, str], source: WeightSource, gate: Gate) -> None:
+        super().__init__()
+        self.inner = inner
+        self._unit = unit
+        self._names = names
+        self._source = source
+        self._gate = gate
+        self._bound = False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the original has
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with self._source.acquire(self._unit) as weights:
+            device = self._source.device(self._unit)
+            args, kwargs = move(args, device), move(kwargs, device)
+            if self._bound:
+                return self.inner(*args, **kwargs)
+            bound = {parameter: weights[name] for parameter, name in self._names.items()}
+            if self._source.is_permanent(self._unit):
+                self.inner.load_state_dict(bound, assign=True)
+                self._bound = True
+                return self.inner(*args, **kwargs)
+            return functional_call(self.inner, bound, args, kwargs)
+
+
+class LayerModule(UnitModule):
+    """A decoder layer: hidden states ``(B, T, D)`` to hidden states, or a tuple that begins with them."""
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """The original's output; or, for a unit the gate leaves out, the hidden states as they are."""
+        gate = self._gate
+        if gate.only is None:
+            return self._call(hidden_states, *args, **kwargs)
+        if gate.only != self._unit:
+            passed = hidden_states if gate.hidden is None else gate.hidden
+            return (passed,) if gate.returns_tuple else passed
+        output = self._call(hidden_states if gate.hidden is None else gate.hidden, *args, **kwargs)
+        gate.returns_tuple = isinstance(output, tuple)
+        gate.hidden = output[0] if gate.returns_tuple else output
+        return output
+
+
+class HeadModule(UnitModule):
+    """The language-model head: ``(B, T, D)`` to logits ``(B, T, V)``."""
+
+    def forward(self, hidden_states: torch.Tensor) -> Any:  # noqa: ANN401
+        """The logits; none, ``(B, T, 0)``, where the gate leaves the head out."""
+        if self._gate.only not in (None, self._unit):
+            return hidden_states.new_empty((*hidden_states.shape[:-1], 0))
+        return self._call(hidden_states)
+
+
+class EmbeddingModule(UnitModule):
+    """The token embedding: ids ``(B, T)`` to ``(B, T, D)``, from only those rows where the matrix is not resident."""
+
+    def forward(self, input_ids: torch.Tensor) -> Any:  # noqa: ANN401
+        """The original's output, computed on the rows that the ids name."""
+        if self._gate.hidden is not None:
+            return self._gate.hidden
+        ids, weight = self._source.rows(input_ids)
+        return functional_call(self.inner, {"weight": weight}, (ids,))
+
+
+def move(value: Any, device: torch.device) -> Any:  # noqa: ANN401
+    """``value`` with every tensor in it on ``device``, through tuples, lists and dicts; other objects as they are."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device == device else value.to(device, non_blocking=True)
+    if isinstance(value, tuple | list):
+        return type(value)(move(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: move(item, device) for key, item in value.items()}
+    return value

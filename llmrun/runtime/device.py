@@ -1,0 +1,174 @@
+"""The weights on one GPU: resident ones, and a ring of slots that a copier fills ahead of the computation.
+
+The copier takes units from RAM in execution order, wrapping from token to token, while the GPU computes earlier ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from llmrun.checkpoint.spec import ModelSpec, UnitSpec
+from llmrun.errors import Interrupted, LlmrunError
+from llmrun.planner.plan import Plan
+from llmrun.runtime.accelerator import Accelerator, Event
+from llmrun.runtime.host import POLL_S, HostWeights
+from llmrun.runtime.views import as_tensor
+
+
+@dataclass(frozen=True)
+class _Copy:
+    memory: torch.Tensor
+    slot: int | None  # None: resident
+    done: Event
+
+
+class DeviceWeights:
+    """Brings units from RAM to a GPU; ``acquire`` and ``release`` are called by the computation alone.
+
+    Memory: the resident units and the ring's slots on the device, allocated here once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        plan: Plan,
+        host: HostWeights,
+        accelerator: Accelerator,
+        cancel: threading.Event,
+    ) -> None:
+        self.accelerator = accelerator
+        self.bytes_copied = 0
+        self._spec = spec
+        self._plan = plan
+        self._host = host
+        self._cancel = cancel
+        self._units = [spec.unit(p.unit) for p in plan.placements if p.device == name and spec.unit(p.unit).tensors]
+        self._resident = {
+            unit.name: accelerator.allocate(host.layout(unit.name).nbytes)
+            for unit in self._units
+            if plan.placement(unit.name).resident
+        }
+        ring = plan.ring(name)
+        self._slots = [accelerator.allocate(ring.slot_bytes) for _ in range(ring.slots)] if ring else []
+        self._free: deque[tuple[int, Event]] = deque((slot, None) for slot in range(len(self._slots)))
+        self._copies: dict[str, deque[_Copy]] = {unit.name: deque() for unit in self._units}
+        self._changed = threading.Condition()
+        self._failure: LlmrunError | None = None
+        self._closed = False
+        self._copier: threading.Thread | None = None
+        accelerator.pin(host.memories())
+
+    def start(self) -> None:
+        """Begin to copy, from the first unit on."""
+        self._failure = None
+        self._closed = False
+        self._copier = threading.Thread(target=self._run, name="copier", daemon=True)
+        self._copier.start()
+
+    def acquire(self, unit: str) -> torch.Tensor:
+        """The bytes of a unit on the device; the computation queued after this call waits for its copy.
+
+        Raises:
+            Interrupted: the run was cancelled.
+            LlmrunError: a read failed.
+        """
+        with self._changed:
+            while True:
+                if self._failure:
+                    raise self._failure
+                if self._cancel.is_set():
+                    raise Interrupted
+                if copies := self._copies[unit]:
+                    self.accelerator.compute_after(copies[0].done) if copies[0].done is not None else None
+                    return copies[0].memory
+                self._changed.wait(POLL_S)
+
+    def release(self, unit: str) -> None:
+        """The computation that needs the unit in this pass has been queued."""
+        with self._changed:
+            if unit not in self._resident:
+                copy = self._copies[unit].popleft()
+                assert copy.slot is not None
+                self._free.append((copy.slot, self.accelerator.record()))
+                self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End the copier, which leaves the RAM's ring alone from then on; ``start`` begins a new pass."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._copier:
+            self._copier.join()
+        for unit, copies in self._copies.items():
+            if unit not in self._resident:
+                self._free.extend((copy.slot, copy.done) for copy in copies if copy.slot is not None)
+                copies.clear()
+
+    def close(self) -> None:
+        """Stop, and unlock the RAM."""
+        self.stop()
+        self.accelerator.close()
+
+    def _schedule(self) -> Iterator[UnitSpec]:
+        while True:
+            again = False
+            for unit in self._units:
+                if unit.name not in self._resident or not self._copies[unit.name]:
+                    again = again or unit.name not in self._resident
+                    yield unit
+            if not again:
+                return
+
+    def _run(self) -> None:
+        """The copier thread."""
+        try:
+            for unit in self._schedule():
+                if not self._copy(unit):
+                    return
+        except LlmrunError as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _copy(self, unit: UnitSpec) -> bool:
+        """Copy one unit once there is a slot and its bytes are in RAM; False when the copier is to end."""
+        slot: int | None = None
+        after: Event = None
+        if unit.name in self._resident:
+            memory = self._resident[unit.name]
+        else:
+            with self._changed:
+                while not self._free and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return False
+                slot, after = self._free.popleft()
+            memory = self._slots[slot][: self._host.layout(unit.name).nbytes]
+        source = self._from_host(unit.name)
+        if source is None:
+            if slot is not None:
+                self._free.append((slot, after))
+            return False
+        done = self.accelerator.copy(memory, source[: memory.nbytes], after)
+        with self._changed:
+            self._copies[unit.name].append(_Copy(memory, slot, done))
+            self.bytes_copied += memory.nbytes
+            self._changed.notify_all()
+        self.accelerator.synchronize(done)
+        self._host.release(unit.name)
+        return True
+
+    def _from_host(self, unit: str) -> torch.Tensor | None:
+        try:
+            return as_tensor(self._host.acquire(unit, self._is_closed))
+        except Interrupted:
+            return None
+
+    def _is_closed(self) -> bool:
+        return self._closed

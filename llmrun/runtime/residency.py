@@ -1,0 +1,176 @@
+"""Where the weights are now: the one thing that the wrapped model asks for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.errors import Interrupted
+from llmrun.events import BytesRead, Event, LayerDone, Stall
+from llmrun.models.dtypes import torch_dtype
+from llmrun.planner.plan import CPU, Plan, is_gpu
+from llmrun.runtime.accelerator import Accelerator
+from llmrun.runtime.device import DeviceWeights
+from llmrun.runtime.host import HostWeights
+from llmrun.runtime.rows import EmbeddingRows
+from llmrun.runtime.views import as_tensor, unit_views
+
+STALL_S = 0.0005
+"""Shorter waits are the cost of asking, not of waiting for weights."""
+
+
+class Residency:
+    """Gives each unit's tensors to the computation, resident ones at once, streamed ones when they have come in.
+
+    Args:
+        host: the weights in RAM, already reading.
+        accelerators: the GPUs of the plan by name; where one is missing its units cannot be acquired.
+        emit: takes the events of the run.
+        cancel: set from another thread to break off the pass.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        plan: Plan,
+        host: HostWeights,
+        accelerators: Mapping[str, Accelerator],
+        emit: Callable[[Event], None],
+        cancel: threading.Event,
+    ) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._host = host
+        self._emit = emit
+        self._cancel = cancel
+        self._dtype = torch_dtype(spec.dtype)
+        self._devices = {
+            name: DeviceWeights(name, spec, plan, host, accelerator, cancel)
+            for name, accelerator in accelerators.items()
+        }
+        self._placements = {placement.unit: placement for placement in plan.placements}
+        self._permanent: dict[str, dict[str, torch.Tensor]] = {}
+        self._held: dict[str, dict[str, torch.Tensor]] = {}
+        self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
+        self._reported = {"disk": 0, CPU: 0}
+        for device in self._devices.values():
+            device.start()
+
+    @contextmanager
+    def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
+        """The tensors of a unit by their names in the checkpoint, on the device that computes it."""
+        if unit in self._held:
+            yield self._held[unit]
+            return
+        weights = self._permanent.get(unit)
+        if weights is not None:
+            self._check_cancelled()
+            yield weights
+        else:
+            weights = self._wait_for(unit)
+            try:
+                yield weights
+            finally:
+                self._release(unit)
+        self._emit(LayerDone(time.monotonic(), unit, self._placements[unit].device))
+
+    @contextmanager
+    def hold(self, unit: str) -> Iterator[None]:
+        """Keep a unit acquired, so that several calls of its module use it before it goes."""
+        with self.acquire(unit) as weights:
+            self._held[unit] = dict(weights)
+            try:
+                yield
+            finally:
+                del self._held[unit]
+
+    def is_permanent(self, unit: str) -> bool:
+        """Whether the tensors of a unit stay valid for good."""
+        return unit in self._permanent
+
+    def device(self, unit: str) -> torch.device:
+        """Where the unit is computed."""
+        placement = self._placements[unit]
+        return self._devices[placement.device].accelerator.device if is_gpu(placement.device) else torch.device("cpu")
+
+    def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows that are needed."""
+        owner = "head" if self._spec.tied_embeddings else "embedding"
+        weight = self._embedding_in_memory(owner)
+        if weight is not None:
+            return ids.to(weight.device), weight
+        unique, inverse = torch.unique(ids, return_inverse=True)
+        rows = torch.frombuffer(self._rows.read(unique.tolist()), dtype=torch_dtype(self._spec.embedding.dtype))
+        return inverse, rows.view(len(unique), -1).to(self._dtype)
+
+    def report_bytes(self) -> None:
+        """Emit the bytes that have come in from disk, and from RAM to the GPUs, since the last report."""
+        totals = {
+            "disk": self._host.bytes_read + self._rows.bytes_read,
+            CPU: sum(device.bytes_copied for device in self._devices.values()),
+        }
+        for tier, total in totals.items():
+            if total > self._reported[tier]:
+                self._emit(BytesRead(time.monotonic(), tier, total - self._reported[tier]))
+                self._reported[tier] = total
+
+    def device_memory(self) -> dict[str, tuple[int, int]]:
+        """Bytes used on each GPU, now and at the peak."""
+        return {name: device.accelerator.used_bytes() for name, device in self._devices.items()}
+
+    def restart(self) -> None:
+        """After a pass that broke off: the next one begins with the first unit."""
+        for device in self._devices.values():
+            device.stop()
+        self._host.restart()
+        for device in self._devices.values():
+            device.start()
+
+    def close(self) -> None:
+        """Stop the copiers and close the embedding's file."""
+        for device in self._devices.values():
+            device.close()
+        self._rows.close()
+
+    def _check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Interrupted
+
+    def _wait_for(self, unit: str) -> dict[str, torch.Tensor]:
+        began_s = time.monotonic()
+        placement = self._placements[unit]
+        if is_gpu(placement.device):
+            memory = self._devices[placement.device].acquire(unit)
+        else:
+            memory = as_tensor(self._host.acquire(unit, self._cancel.is_set))
+        waited_s = time.monotonic() - began_s
+        if waited_s > STALL_S:
+            self._emit(Stall(time.monotonic(), unit, waited_s))
+        weights = unit_views(memory, self._host.layout(unit), self._dtype)
+        if placement.resident:
+            self._permanent[unit] = weights
+        return weights
+
+    def _release(self, unit: str) -> None:
+        placement = self._placements[unit]
+        if is_gpu(placement.device):
+            self._devices[placement.device].release(unit)
+        else:
+            self._host.release(unit)
+
+    def _embedding_in_memory(self, owner: str) -> torch.Tensor | None:
+        """The whole matrix, where it is resident on the device that computes it or lives in RAM and has come in."""
+        if owner not in self._permanent:
+            memory = self._host.peek(owner)
+            if memory is None:
+                return None
+            views = unit_views(as_tensor(memory), self._host.layout(owner), self._dtype)
+            if not self._placements[owner].resident:
+                return views[self._spec.embedding.name]
+            self._permanent[owner] = views
+        return self._permanent[owner][self._spec.embedding.name]
