@@ -1,0 +1,126 @@
+"""``llmrun inspect``: what was found of the host, and what llmrun would take of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmrun.settings import Budget
+from llmrun.units import format_bytes
+
+if TYPE_CHECKING:
+    from llmrun.hardware import Disk, Gpu, HardwareProfile
+
+SCHEMA_VERSION = 1
+
+Table = list[tuple[str, ...]]
+
+
+def inspect_host(
+    path: Annotated[
+        Path | None, typer.Option("--path", help="Look at the disk under this folder, not at the model cache's.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Show the devices, the memory and what limits it, and the disk under the model cache."""
+    from llmrun.hardware import default_budget, probe
+
+    caches = cache_folders()
+    profile = probe(path or caches["hub"])
+    budget = default_budget(profile)
+    typer.echo(as_json(profile, budget, caches) if json_output else as_text(profile, budget, caches))
+
+
+def cache_folders() -> dict[str, Path]:
+    """Where downloaded (``hub``) and imported (``imported``) models lie."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from llmrun.hub.store import models_folder
+
+    return {"hub": Path(HF_HUB_CACHE), "imported": models_folder()}
+
+
+def as_json(profile: HardwareProfile, budget: Budget, caches: Mapping[str, Path]) -> str:
+    """All of it for scripts; amounts are bytes."""
+    value = {
+        "schema": SCHEMA_VERSION,
+        "hardware": asdict(profile),
+        "binding_limit": profile.binding.name,
+        "default_budget": {"ram_bytes": budget.ram_bytes, "vram_bytes": dict(budget.vram_bytes)},
+        "caches": {name: str(folder) for name, folder in caches.items()},
+    }
+    return json.dumps(value, indent=2)
+
+
+def as_text(profile: HardwareProfile, budget: Budget, caches: Mapping[str, Path]) -> str:
+    """All of it for people, section by section."""
+    cpu = profile.cpu
+    sections: dict[str, Table] = {
+        "processor": [(cpu.name, f"{_count(cpu.physical_cores, 'core')}, {_count(cpu.logical_cores, 'thread')}")],
+        "memory": _memory_rows(profile),
+        "GPUs": [_gpu_row(gpu) for gpu in profile.gpus] or [("none found",)],
+    }
+    if profile.disk:
+        sections[f"disk under {profile.disk.path}"] = _disk_rows(profile.disk)
+    sections["budget, if you set none"] = _budget_rows(profile, budget)
+    sections["caches"] = [
+        ("downloaded models", str(caches["hub"]), "HF_HOME moves it"),
+        ("imported models", str(caches["imported"]), "LLMRUN_CACHE moves it"),
+    ]
+    if profile.notes:
+        sections["notes"] = [(note,) for note in profile.notes]
+    return "\n".join(f"{title}\n{_table(rows)}" for title, rows in sections.items())
+
+
+def _memory_rows(profile: HardwareProfile) -> Table:
+    binding = profile.binding
+    return [
+        (
+            limit.name,
+            format_bytes(limit.limit_bytes),
+            f"{format_bytes(limit.available_bytes)} available",
+            "<- the tightest" if limit is binding and len(profile.limits) > 1 else "",
+        )
+        for limit in profile.limits
+    ]
+
+
+def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
+    amounts = (format_bytes(gpu.total_bytes), f"{format_bytes(gpu.free_bytes)} available")
+    return (gpu.device, gpu.name, *amounts, f"driver {gpu.driver}")
+
+
+def _disk_rows(disk: Disk) -> Table:
+    kind = {None: "kind unknown", True: "rotational, says the kernel", False: "solid state"}[disk.rotational]
+    direct = {None: "could not be tried", True: "works", False: "refused (buffered reads are used)"}[disk.direct_io]
+    return [
+        ("mounted at", f"{disk.mount_point} ({disk.file_system}, {disk.device}; {kind})"),
+        ("free", f"{format_bytes(disk.free_bytes)} of {format_bytes(disk.total_bytes)}"),
+        ("direct I/O", direct),
+    ]
+
+
+def _budget_rows(profile: HardwareProfile, budget: Budget) -> Table:
+    amounts = {"RAM": (profile.binding.available_bytes, budget.ram_bytes)}
+    amounts |= {gpu.device: (gpu.free_bytes, budget.on(gpu.device)) for gpu in profile.gpus}
+    return [
+        (device, format_bytes(allowed), f"{format_bytes(free)} available less {format_bytes(free - allowed)} headroom")
+        for device, (free, allowed) in amounts.items()
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _table(rows: Table) -> str:
+    """Rows in columns as wide as they need, two blanks apart, indented."""
+    n_columns = max(len(row) for row in rows)
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(n_columns)]
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
