@@ -1,0 +1,7 @@
+"""``python -m llmrun``."""
+
+import sys
+
+from llmrun.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,131 @@
+"""The chat screen: reads a message, carries out commands, shows the answer, until the user leaves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrun.errors import LlmrunError
+from llmrun.events import Event
+from llmrun.tui import theme
+from llmrun.tui.answer import Write, show_answer
+from llmrun.tui.commands import COMMANDS, Talk, run_command
+from llmrun.tui.progress import ProgressLine
+from llmrun.tui.stats import stats_text, status_text
+
+if TYPE_CHECKING:
+    from prompt_toolkit.history import History
+
+ReadMessage = Callable[[], str]
+QUOTES = '"""'
+
+
+def chat_loop(talk: Talk, read_message: ReadMessage, write: Write, note: Write) -> None:
+    """Talk until the user leaves; an error ends the turn, not the conversation.
+
+    Args:
+        talk: the conversation.
+        read_message: the next message; raises EOFError to leave, KeyboardInterrupt to drop a half-written one.
+        write: takes the answer.
+        note: takes a line of everything else.
+    """
+    while True:
+        try:
+            message = unquoted(read_message())
+            if message and not _turn(talk, message, write, note):
+                return
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            continue
+        except LlmrunError as error:
+            note(error.render())
+
+
+def _turn(talk: Talk, message: str, write: Write, note: Write) -> bool:
+    """Carry out a message; whether to go on."""
+    if not message.startswith("/"):
+        _answer(talk, talk.session.ask(message), write, note)
+        return True
+    outcome = run_command(talk, message)
+    if outcome.say:
+        note(outcome.say)
+    if outcome.ask is not None:
+        _answer(talk, talk.session.ask(outcome.ask), write, note)
+    if outcome.regenerate:
+        _answer(talk, talk.session.regenerate(), write, note)
+    return not outcome.leave
+
+
+def _answer(talk: Talk, events: Generator[Event, None, None], write: Write, note: Write) -> None:
+    try:
+        with ProgressLine() as line:
+            line.begin("waiting")
+            talk.last = show_answer(events, write, line)
+    finally:
+        write("\n")
+    note(stats_text(talk.last) if talk.show_stats else status_text(talk.last))
+
+
+def is_open(text: str) -> bool:
+    """Whether a message of several lines has begun and not ended: Enter then makes a new line."""
+    begun = text.lstrip().startswith((QUOTES, "/"))
+    return begun and text.count(QUOTES) % 2 == 1
+
+
+def unquoted(text: str) -> str:
+    """The message without the quotes around it."""
+    text = text.strip()
+    if text.startswith(QUOTES):
+        text = text.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
+    return text
+
+
+def _history(path: Path) -> History:
+    """History in a file, or in memory where the file cannot be written; only its user may read it."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(path)
+
+
+def note_to_stderr() -> Write:
+    """A ``note`` that writes dimmed lines to standard error."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return lambda text: console.print(Text(text, style=theme.DIM))
+
+
+def terminal_reader(history: Path) -> ReadMessage:
+    """Reads messages with prompt_toolkit: history, Tab for commands, Ctrl-C and Ctrl-D as the loop expects them."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.application import get_app
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.filters import Condition
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+    from prompt_toolkit.output import create_output
+
+    keys = KeyBindings()
+
+    @keys.add("c-c")
+    def _drop_or_leave(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt if event.current_buffer.text else EOFError)
+
+    session: PromptSession[str] = PromptSession(
+        history=_history(history),
+        multiline=Condition(lambda: is_open(get_app().current_buffer.text)),
+        prompt_continuation="... ",
+        completer=WordCompleter([f"/{command.name}" for command in COMMANDS], sentence=True),
+        complete_while_typing=False,
+        key_bindings=keys,
+        output=create_output(always_prefer_tty=True),
+    )
+    return lambda: session.prompt(">>> ")

@@ -1,0 +1,107 @@
+"""The figures of an answer as text: a table for ``--stats`` and ``/stats``, a line under an answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from llmrun.events import FinishReason
+from llmrun.metrics import MetricsState, Phase
+from llmrun.units import format_bytes, format_rate, format_seconds
+
+UNKNOWN = "-"
+ENDED = {
+    FinishReason.LENGTH: "reached the token limit",
+    FinishReason.CONTEXT: "the context is full",
+    FinishReason.INTERRUPTED: "stopped",
+}
+
+Line = tuple[str, str, str]  # label, amount, detail
+
+
+def stats_text(state: MetricsState) -> str:
+    """Label, amount and detail, one figure a line, at most 80 columns wide, without a final newline."""
+    rows = [_first_token(state), _prefill(state), _decode(state), *_reads(state), _stalls(state), *_memory(state)]
+    label_width = max(len(label) for label, _, _ in rows)
+    amount_width = max(len(amount) for _, amount, _ in rows)
+    return "\n".join(
+        f"{label:<{label_width}}  {amount:>{amount_width}}  {detail}".rstrip() for label, amount, detail in rows
+    )
+
+
+def status_text(state: MetricsState) -> str:
+    """The compact line under an answer: ``64 tokens  4.21 tok/s  first after 1.9 s``."""
+    parts = [_count(state.new_tokens, "token")]
+    if state.decode_tokens_per_s:
+        parts.append(_tokens_per_s(state.decode_tokens_per_s))
+    if state.ttft_s is not None:
+        parts.append(f"first after {format_seconds(state.ttft_s)}")
+    if state.finish_reason in ENDED:
+        parts.append(ENDED[state.finish_reason])
+    return "  ".join(parts)
+
+
+def _first_token(state: MetricsState) -> Line:
+    detail = _count(state.prompt_tokens, "prompt token")
+    if state.reused_tokens:
+        detail += f", {state.reused_tokens:,} kept from before"
+    return "time to first token", _or_unknown(state.ttft_s, format_seconds), detail
+
+
+def _prefill(state: MetricsState) -> Line:
+    return "prefill", _or_unknown(state.prefill_tokens_per_s, _tokens_per_s), ""
+
+
+def _decode(state: MetricsState) -> Line:
+    detail = _count(state.new_tokens, "new token")
+    if state.tpot_s is not None and state.itl_max_s is not None:
+        detail += f", {format_seconds(state.tpot_s)} each, slowest {format_seconds(state.itl_max_s)}"
+    return "decode", _or_unknown(state.decode_tokens_per_s, _tokens_per_s), detail
+
+
+def _reads(state: MetricsState) -> list[Line]:
+    """One line a tier; a model that is resident reads nothing, which is worth a line too."""
+    if state.decode is None or state.read_bytes_per_token is None:
+        return [("read per token", UNKNOWN, "")]
+    per_token: Mapping[str, float] = state.read_bytes_per_token or {"disk": 0.0}
+    return [
+        (f"read per token, {tier}", format_bytes(nbytes), _rate(state.decode, tier))
+        for tier, nbytes in per_token.items()
+    ]
+
+
+def _rate(phase: Phase, tier: str) -> str:
+    nbytes = phase.read_bytes.get(tier, 0)
+    return format_rate(nbytes / phase.seconds) if nbytes and phase.seconds > 0 else ""
+
+
+def _stalls(state: MetricsState) -> Line:
+    return "waiting for weights", _share(state.decode), f"of decode, {_share(state.prefill)} of prefill"
+
+
+def _memory(state: MetricsState) -> list[Line]:
+    return [
+        (
+            f"peak memory {device}",
+            format_bytes(sample.peak_bytes),
+            f"of {format_bytes(sample.budget_bytes)} allowed",
+        )
+        for device, sample in state.memory.items()
+    ]
+
+
+def _share(phase: Phase | None) -> str:
+    share = phase.stall_share if phase else None
+    return UNKNOWN if share is None else f"{share:.0%}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _tokens_per_s(rate: float) -> str:
+    """Three digits that mean something at 0.131 as at 1,500 tokens a second."""
+    return f"{rate:,.0f} tok/s" if rate >= 100 else f"{rate:.3g} tok/s"
+
+
+def _or_unknown(value: float | None, form: Callable[[float], str]) -> str:
+    return UNKNOWN if value is None else form(value)

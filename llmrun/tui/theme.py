@@ -1,0 +1,20 @@
+"""The few styles of the terminal views, and whether a view may be drawn at all.
+
+Rich leaves colours out by itself where ``NO_COLOR`` is set.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+DIM = "dim"
+BAR = "cyan"
+PROMPT = "bold cyan"
+
+BAR_DONE, BAR_TODO = "━", "─"
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether lines can be redrawn on the stream: a terminal that is not ``dumb``."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")

@@ -1,0 +1,147 @@
+import io
+import json
+
+import pytest
+from fake_engine import FakeEngine, starts
+
+from llmrun.cli.chat import ChatSettings, read_prompt, run_chat
+from llmrun.cli.run import RunSettings
+from llmrun.errors import DeviceError, Interrupted, UsageError
+from llmrun.settings import SamplingSettings
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def answer(engine, **settings):
+    run_chat(ChatSettings(RunSettings(), SamplingSettings(), **{"prompt": "Where?"} | settings), starts(engine))
+
+
+def test_only_the_answer_goes_to_stdout(capsys):
+    engine = FakeEngine()
+    answer(engine, system="Be brief")
+    out, err = capsys.readouterr()
+    assert out == "Paris.\n"
+    assert err == "fetching the model\n"
+    assert engine.prompts == ["system:Be brief;user:Where?;"]
+    assert engine.closed == 1
+
+
+def test_stats_go_to_stderr(capsys):
+    answer(FakeEngine(), stats=True)
+    out, err = capsys.readouterr()
+    assert out == "Paris.\n"
+    assert "time to first token" in err
+    assert "peak memory cpu" in err
+
+
+def test_json_is_one_object_with_the_figures(capsys):
+    answer(FakeEngine(), json=True)
+    out, _ = capsys.readouterr()
+    value = json.loads(out)
+    assert out.count("\n") == 1
+    assert value["schema"] == 1
+    assert value["text"] == "Paris."
+    assert value["finish_reason"] == "stop"
+    assert value["new_tokens"] == 6
+    assert value["ttft_s"] == 2.0
+    assert value["decode_tokens_per_s"] == 1.0
+    assert value["read_bytes_per_token"] == {"disk": 100 * 2**20}
+    assert value["stall_share"] == {"prefill": 0.25, "decode": 0.0}
+    assert value["memory"] == {"cpu": {"peak_bytes": 400 * 2**20, "budget_bytes": 512 * 2**20}}
+    assert value["model"]["name"] == "fake:1b"
+    assert value["plan"]["placements"][1] == {"unit": "layer 0", "home": "disk", "device": "cpu"}
+
+
+def test_interrupted_answer_is_kept(capsys):
+    engine = FakeEngine([["P", "a", KeyboardInterrupt()]])
+    with pytest.raises(Interrupted):
+        answer(engine, stats=True)
+    out, err = capsys.readouterr()
+    assert out == "Pa\n"
+    assert "2 new tokens" in err
+    assert engine.closed == 1
+
+
+def test_interrupted_json_says_so(capsys):
+    with pytest.raises(Interrupted):
+        answer(FakeEngine([["P", KeyboardInterrupt()]]), json=True)
+    value = json.loads(capsys.readouterr().out)
+    assert (value["text"], value["finish_reason"]) == ("P", "interrupted")
+
+
+def test_answer_before_a_failure_is_kept_and_its_line_ended(capsys):
+    engine = FakeEngine([["P", DeviceError("read-failed", "model.safetensors at 512")]])
+    with pytest.raises(DeviceError):
+        answer(engine)
+    assert capsys.readouterr().out == "P\n"
+    assert engine.closed == 1
+
+
+def test_bad_sampling_is_refused_before_the_model_is_looked_for():
+    engine = FakeEngine()
+    with pytest.raises(UsageError, match="top-p"):
+        run_chat(ChatSettings(RunSettings(), SamplingSettings(top_p=7.0), prompt="x"), starts(engine))
+    assert engine.closed == 0
+
+
+def test_json_needs_a_prompt():
+    with pytest.raises(UsageError) as caught:
+        answer(FakeEngine(), prompt=None, json=True)
+    assert caught.value.reference == "bad-option"
+
+
+def test_terminal_is_spared_control_characters(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    answer(FakeEngine(["\x1b[2Jé\tx\n"]))
+    assert terminal.getvalue() == "[2Jé\tx\n"
+
+
+class TestPrompt:
+    def test_text(self):
+        assert read_prompt("Hello", None, io.StringIO("not read")) == "Hello"
+
+    def test_stdin(self):
+        assert read_prompt(None, None, io.StringIO("Hello\n")) == "Hello"
+
+    def test_file_follows_the_text(self, tmp_path):
+        (tmp_path / "a.txt").write_text("contents\n")
+        assert read_prompt("Explain", str(tmp_path / "a.txt"), None) == "Explain\n\ncontents"
+
+    def test_dash_is_stdin(self):
+        assert read_prompt("Explain", "-", io.StringIO("piped")) == "Explain\n\npiped"
+
+    def test_terminal_without_a_prompt_is_a_conversation(self):
+        assert read_prompt(None, None, Terminal()) is None
+
+    @pytest.mark.parametrize("text", ["", "  \n"])
+    def test_empty(self, text):
+        for prompt in (lambda: read_prompt(text, None, None), lambda: read_prompt(None, None, io.StringIO(text))):
+            with pytest.raises(UsageError) as caught:
+                prompt()
+            assert caught.value.reference == "empty-prompt"
+            assert caught.value.exit_code == 2
+
+    def test_closed_stdin_is_empty(self):
+        with pytest.raises(UsageError, match="empty"):
+            read_prompt(None, None, None)
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(UsageError, match=r"nothing\.txt") as caught:
+            read_prompt(None, str(tmp_path / "nothing.txt"), None)
+        assert caught.value.reference == "file-unreadable"
+
+    def test_binary_file(self, tmp_path):
+        (tmp_path / "b").write_bytes(b"abc\xff")
+        with pytest.raises(UsageError, match="byte 3") as caught:
+            read_prompt(None, str(tmp_path / "b"), None)
+        assert caught.value.reference == "not-text"
+
+    def test_binary_stdin(self):
+        stdin = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8")
+        with pytest.raises(UsageError) as caught:
+            read_prompt(None, None, stdin)
+        assert caught.value.reference == "not-text"
