@@ -14,7 +14,7 @@ from llmrun.errors import CheckpointError
 
 RUNNABLE_DTYPES = ("BF16", "F16", "F32")
 # integers and eight-bit floats as weights mean quantised weights
-_QUANTISED_DTYPES = ("U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
+_QUANTISED_DTYPES = ("U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F4")
 _LAYER = re.compile(r"(?P<prefix>(?:[A-Za-z_]\w*\.)*?)(?P<index>0|[1-9]\d{0,5})\.(?P<rest>.+)")
 
 
@@ -84,7 +84,7 @@ def _check_runnable(tensor: TensorSpec) -> None:
         raise CheckpointError("unsupported-architecture", f"a multimodal checkpoint (tensor {tensor.name!r:.120})")
     if tensor.dtype in RUNNABLE_DTYPES:
         return
-    if tensor.dtype in _QUANTISED_DTYPES or tensor.dtype.startswith(("F8", "F6", "F4")):
+    if tensor.dtype in _QUANTISED_DTYPES or tensor.dtype.startswith(("F8_", "F6_")):
         raise CheckpointError(
             "unsupported-format",
             f"{tensor.name!r:.120} is {tensor.dtype}: quantised weights cannot run yet",

@@ -60,7 +60,8 @@ def layout(unit: UnitSpec) -> UnitLayout:
     position = 0
     for group in groups:
         start = _floor(group[0].offset)
-        extent = Extent(group[0].file, start, _ceil(group[-1].offset + group[-1].nbytes) - start, position)
+        end = _ceil(max(tensor.offset + tensor.nbytes for tensor in group))
+        extent = Extent(group[0].file, start, end - start, position)
         views |= {tensor.name: _view(tensor, position + tensor.offset - start) for tensor in group}
         if extent.nbytes:
             extents.append(extent)
