@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+from llmrun.cli.inspect import as_json, as_text
+from llmrun.hardware import Cpu, Disk, Gpu, HardwareProfile, MemoryLimit, default_budget
+from llmrun.units import GIB, MIB
+
+CACHES = {"hub": Path("/home/ada/.cache/huggingface/hub"), "imported": Path("/home/ada/.cache/llmrun/models")}
+WORKSTATION = HardwareProfile(
+    cpu=Cpu("AMD Ryzen 9 7950X", physical_cores=16, logical_cores=32),
+    limits=(
+        MemoryLimit("physical memory", 64 * GIB, 51 * GIB),
+        MemoryLimit("control group /user.slice", 16 * GIB, 12 * GIB + 300 * MIB),
+        MemoryLimit("ulimit -v", 40 * GIB, 40 * GIB),
+    ),
+    gpus=(
+        Gpu("gpu:0", "NVIDIA GeForce RTX 4090", "GPU-1", 24 * GIB, 23 * GIB, "550.54"),
+        Gpu("gpu:1", "NVIDIA T4", "GPU-2", 16 * GIB, 15 * GIB, "550.54"),
+    ),
+    disk=Disk(
+        path="/home/ada/.cache/huggingface/hub",
+        mount_point="/home",
+        file_system="ext4",
+        device="/dev/nvme0n1p3",
+        total_bytes=1800 * GIB,
+        free_bytes=420 * GIB,
+        rotational=False,
+        direct_io=True,
+    ),
+    notes=("CUDA_VISIBLE_DEVICES hides 1 of 3 GPUs",),
+)
+WORKSTATION_TEXT = """\
+processor
+  AMD Ryzen 9 7950X  16 cores, 32 threads
+memory
+  physical memory            64.0 GiB  51.0 GiB available
+  control group /user.slice  16.0 GiB  12.3 GiB available  <- the tightest
+  ulimit -v                  40.0 GiB  40.0 GiB available
+GPUs
+  gpu:0  NVIDIA GeForce RTX 4090  24.0 GiB  23.0 GiB available  driver 550.54
+  gpu:1  NVIDIA T4                16.0 GiB  15.0 GiB available  driver 550.54
+disk under /home/ada/.cache/huggingface/hub
+  mounted at  /home (ext4, /dev/nvme0n1p3; solid state)
+  free        420.0 GiB of 1.8 TiB
+  direct I/O  works
+budget, if you set none
+  RAM    11.1 GiB  12.3 GiB available less 1.2 GiB headroom
+  gpu:0  21.9 GiB  23.0 GiB available less 1.1 GiB headroom
+  gpu:1  14.2 GiB  15.0 GiB available less 768.0 MiB headroom
+caches
+  downloaded models  /home/ada/.cache/huggingface/hub  HF_HOME moves it
+  imported models    /home/ada/.cache/llmrun/models    LLMRUN_CACHE moves it
+notes
+  CUDA_VISIBLE_DEVICES hides 1 of 3 GPUs"""
+
+LAPTOP = HardwareProfile(Cpu("Apple M2", 1, 1), (MemoryLimit("physical memory", 8 * GIB, 2 * GIB),), (), None)
+LAPTOP_TEXT = """\
+processor
+  Apple M2  1 core, 1 thread
+memory
+  physical memory  8.0 GiB  2.0 GiB available
+GPUs
+  none found
+budget, if you set none
+  RAM  1.5 GiB  2.0 GiB available less 512.0 MiB headroom
+caches
+  downloaded models  /home/ada/.cache/huggingface/hub  HF_HOME moves it
+  imported models    /home/ada/.cache/llmrun/models    LLMRUN_CACHE moves it"""
+
+
+def test_text_for_a_workstation() -> None:
+    assert as_text(WORKSTATION, default_budget(WORKSTATION), CACHES) == WORKSTATION_TEXT
+
+
+def test_text_for_a_laptop_without_a_gpu() -> None:
+    assert as_text(LAPTOP, default_budget(LAPTOP), CACHES) == LAPTOP_TEXT
+
+
+def test_json_has_a_schema_and_bytes() -> None:
+    value = json.loads(as_json(WORKSTATION, default_budget(WORKSTATION), CACHES))
+    assert value["schema"] == 1
+    assert value["binding_limit"] == "control group /user.slice"
+    assert value["hardware"]["disk"]["direct_io"] is True
+    assert value["hardware"]["gpus"][1]["free_bytes"] == 15 * GIB
+    assert value["default_budget"]["vram_bytes"] == default_budget(WORKSTATION).vram_bytes
+    assert value["caches"]["imported"] == "/home/ada/.cache/llmrun/models"
