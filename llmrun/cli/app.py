@@ -7,6 +7,7 @@ Exit codes are those of ``llmrun.errors``; 141 (128 + SIGPIPE) when the reader o
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -14,10 +15,15 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from llmrun import __version__
 from llmrun.cli.chat import chat
-from llmrun.errors import Interrupted, LlmrunError, UsageError
+from llmrun.cli.inspect import inspect_host
+from llmrun.cli.list import list_models
+from llmrun.cli.pull import pull
+from llmrun.cli.rm import rm
+from llmrun.errors import DeviceError, Interrupted, LlmrunError, UsageError
 
 EXIT_CLOSED_OUTPUT = 141
 COMPLETION_VARIABLE = "_LLMRUN_COMPLETE"
@@ -27,11 +33,16 @@ app = typer.Typer(
     name="llmrun",
     help="Run language models that are larger than your memory.",
     rich_markup_mode=None,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`llmrun chat` answers with the default model; `llmrun COMMAND --help` lists a command's options.",
 )
 app.command("chat")(chat)
+app.command("pull")(pull)
+app.command("list")(list_models)
+app.command("rm")(rm)
+app.command("inspect")(inspect_host)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,17 +62,19 @@ def _root(
         typer.echo(context.get_help())
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; nothing but the interpreter's own signals leaves it."""
+def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:
+    """Run the command line and return its exit code; every error has been told when it returns."""
     _replace_what_cannot_be_encoded()
     try:
-        code = _invoke(sys.argv[1:] if args is None else args)
+        code = _invoke(app, sys.argv[1:] if args is None else args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
         _discard_output()
         return EXIT_CLOSED_OUTPUT
-    except KeyboardInterrupt:
+    except OSError as error:
+        return _report(_disk_full(error) if error.errno == errno.ENOSPC else _internal(error))
+    except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or Ctrl-D at a question
         return _report(Interrupted())
     except typer.TyperException as error:
         return _report(UsageError("bad-option", _sentence(error), hint=_help_hint(error)))
@@ -71,9 +84,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return _report(_internal(error))
 
 
-def _invoke(args: Sequence[str]) -> int:
+def _invoke(app: typer.Typer, args: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     if COMPLETION_VARIABLE in os.environ:
+        completion_init()
         command(list(args), prog_name="llmrun")  # Typer's own main answers the shell and exits
     try:
         with command.make_context("llmrun", list(args)) as context:
@@ -92,6 +106,12 @@ def _report(error: LlmrunError) -> int:
         sys.stdout.flush()
         sys.stderr.write(error.render() + "\n")
     return error.exit_code
+
+
+def _disk_full(error: OSError) -> LlmrunError:
+    """Standard output may be a file on a full disk."""
+    _discard_output()
+    return DeviceError("disk-full", f"{error.filename or 'standard output'} cannot be written: {error.strerror}")
 
 
 def _internal(error: Exception) -> LlmrunError:

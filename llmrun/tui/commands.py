@@ -175,7 +175,7 @@ COMMANDS = (
     Command("help", "", "list the commands", _help),
     Command("clear", "", "forget the conversation; the system prompt stays", _clear),
     Command("system", "TEXT", "set the system prompt; without TEXT, take it away", _system),
-    Command("set", "NAME VALUE", "temperature, top_k, seed, ...; without VALUE, the model's own", _set),
+    Command("set", "NAME VALUE", "temperature, top_k, seed, ...; alone: the model's own", _set),
     Command("show", "", "the model, where it lives, what is set", _show),
     Command("save", "FILE", "write the conversation to a file", _save),
     Command("load", "FILE", "go on with a saved conversation", _load),
