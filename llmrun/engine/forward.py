@@ -1,12 +1,12 @@
 """Passes over the model: a prompt in, logits out; a token in, logits out.
 
-A prompt of several chunks goes through layer by layer: every chunk through the first layer, then every chunk through the
-second. So the workspace is bounded by the chunk, and the weights are read once for the prompt and not once for a chunk.
+A prompt of several chunks goes through layer by layer: every chunk through the first layer, then every chunk through
+the second. So the chunk bounds the workspace, and the weights are read once for the prompt, not once for a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -41,10 +41,8 @@ class Forward:
         """
         try:
             self._bind_rest()
-            if len(tokens) <= self._chunk_tokens:
-                logits = self._model(tokens)
-            else:
-                logits = self._layer_by_layer(tokens)
+            run = self._model if len(tokens) <= self._chunk_tokens else self._layer_by_layer
+            logits = run(tokens)
         except BaseException:
             self._skeleton.gate.open()
             self._cache.rewind(len(self._cache.tokens))
@@ -67,7 +65,11 @@ class Forward:
         start = self._cache.position.tokens
         for layer in self._layers:
             with self._residency.hold(layer):
-                self._each_chunk(chunks, start, lambda i, chunk, layer=layer: self._through(layer, i, chunk, hidden))
+                for index, chunk in enumerate(chunks):
+                    self._cache.position.tokens = start + index * self._chunk_tokens
+                    gate.only, gate.hidden = layer, hidden[index]
+                    self._model(chunk)
+                    hidden[index] = gate.hidden
         last = hidden[-1]
         assert last is not None
         gate.only, gate.hidden = "head", last[:, -1:]
@@ -76,19 +78,6 @@ class Forward:
         gate.open()
         self._cache.position.tokens = start
         return logits
-
-    def _each_chunk(
-        self, chunks: Sequence[Sequence[int]], start: int, step: Callable[[int, Sequence[int]], None]
-    ) -> None:
-        for index, chunk in enumerate(chunks):
-            self._cache.position.tokens = start + index * self._chunk_tokens
-            step(index, chunk)
-
-    def _through(self, layer: str, index: int, chunk: Sequence[int], hidden: list[torch.Tensor | None]) -> None:
-        gate = self._skeleton.gate
-        gate.only, gate.hidden = layer, hidden[index]
-        self._model(chunk)
-        hidden[index] = gate.hidden
 
     def _bind_rest(self) -> None:
         if not self._rest_bound:

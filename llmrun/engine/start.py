@@ -1,4 +1,4 @@
-"""Starting an engine: the readers first, so that weights come in while torch and transformers are still being imported."""
+"""Starting an engine: the readers first, so that weights come in while torch is still being imported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _accelerators(plan: Plan) -> dict[str, Accelerator]:
     if missing:
         raise DeviceError(
             "device-missing",
-            f"the plan computes on {', '.join(missing)}, torch {torch.__version__} sees {torch.cuda.device_count()} GPUs",
+            f"the plan computes on {', '.join(missing)}, but torch sees {torch.cuda.device_count()} GPUs",
             hint="`--vram 0` runs without a GPU",
         )
     return {name: CudaAccelerator(int(name.removeprefix("gpu:"))) for name in names}

@@ -105,10 +105,15 @@ def _parameters(spec: ModelSpec, model: Any) -> dict[str, str]:  # noqa: ANN401
     """For each tensor of the checkpoint the model's name for it (a base model's checkpoint lacks, or has, a prefix)."""
     known = set(model.state_dict())
     prefix = f"{model.base_model_prefix}."
+    matrices = {"embedding": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    paths = {
+        unit: path for unit, matrix in matrices.items() for path, module in model.named_modules() if module is matrix
+    }
     parameters = {}
     for unit in spec.units:
         for tensor in unit.tensors:
-            candidates = (tensor.name, prefix + tensor.name, tensor.name.removeprefix(prefix))
+            own = f"{paths.get(unit.name)}.{tensor.name.rpartition('.')[2]}"  # GPT-NeoX's embed_out is its lm_head
+            candidates = (tensor.name, prefix + tensor.name, tensor.name.removeprefix(prefix), own)
             name = next((candidate for candidate in candidates if candidate in known), None)
             if name is None:
                 raise _foreign(spec, f"{tensor.name} is no parameter of it")
@@ -127,7 +132,8 @@ def _foreign(spec: ModelSpec, why: str) -> CheckpointError:
 
     return CheckpointError(
         "unsupported-architecture",
-        f"{spec.folder}: its tensors are not those of {spec.architecture} in transformers {transformers.__version__}: {why}",
+        f"{spec.folder}: its tensors are not those of {spec.architecture} "
+        f"in transformers {transformers.__version__}: {why}",
         hint="transformers may fuse or rename them when it loads; such checkpoints cannot be streamed yet",
     )
 

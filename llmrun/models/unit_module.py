@@ -1,7 +1,7 @@
 """Thin wrappers around modules of a transformers model: weights in, the original module, weights out.
 
-A wrapper stands where the original stood (in the ModuleList of the layers, as the embedding, as the head), so the model's
-own ``forward`` runs unchanged, with its own masks, rotary embeddings and caches.
+A wrapper stands where the original stood (in the ModuleList of the layers, as the embedding, as the head), so the
+model's own ``forward`` runs unchanged, with its own masks, rotary embeddings and caches.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class WeightSource(Protocol):
 class Gate:
     """Which part of a forward pass is computed, so that a long prompt can go through layer by layer.
 
-    With ``only`` set, that unit alone computes, on ``hidden`` where given, and leaves its result in ``hidden``; the other
-    wrapped units hand ``hidden`` on.
+    With ``only`` set, that unit alone computes, on ``hidden`` where given, and leaves its result in ``hidden``; the
+    other wrapped units hand ``hidden`` on.
     """
 
     only: str | None = None

@@ -1,7 +1,7 @@
 """``greedy`` and ``even``: as many resident layers as fit, the streamed ones in one block or spread.
 
-``greedy`` fills in execution order, as Accelerate's ``device_map="auto"`` does: GPU, then RAM, then disk. ``even`` keeps
-as many, but spreads the streamed layers between the resident ones, whose computation then hides the reading.
+``greedy`` fills in execution order, as Accelerate's ``device_map="auto"`` does: GPU, then RAM, then disk. ``even``
+keeps as many, but spreads the streamed layers between the resident ones, whose computation then hides the reading.
 """
 
 from __future__ import annotations

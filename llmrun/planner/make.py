@@ -42,7 +42,7 @@ def make_plan(spec: ModelSpec, workload: Workload, budget: Budget, *, planner: s
     if workload.context_tokens > spec.context_tokens:
         raise UsageError(
             "context-too-long",
-            f"{spec.name} was made for {spec.context_tokens:,} tokens of context, {workload.context_tokens:,} are asked",
+            f"{spec.name} was made for a context of {spec.context_tokens:,} tokens, not {workload.context_tokens:,}",
             hint=f"`--context {spec.context_tokens}`",
         )
     plan = _plan(spec, workload, budget, planner)

@@ -17,7 +17,7 @@ RING_SLOTS = 2
 """One slot is computed while the other is filled; more only helps where layers differ a lot."""
 
 PROCESS_BYTES = 480 * MIB
-"""Interpreter, torch, transformers and their libraries, resident file pages included (`benchmarks/process_memory.py`)."""
+"""Interpreter, torch, transformers and libraries, with the file pages they map (`benchmarks/process_memory.py`)."""
 
 TOKENIZER_BYTES_PER_ENTRY = 1200
 """RAM of a fast tokenizer for each entry of its vocabulary (`benchmarks/process_memory.py`)."""
@@ -77,8 +77,8 @@ def buffer_bytes(unit: UnitSpec) -> int:
 
 
 def passes_host_ring(placement: Placement, unit: UnitSpec) -> bool:
-    """Whether a unit's bytes go through the ring in RAM: streamed from disk, or on their way to a GPU that keeps them."""
-    if not unit.tensors or unit.kind is UnitKind.EMBEDDING and placement.home == DISK:
+    """Whether a unit goes through the ring in RAM: streamed from disk, or on its way to a GPU that keeps it."""
+    if not unit.tensors or (unit.kind is UnitKind.EMBEDDING and placement.home == DISK):
         return False
     return placement.home == DISK or is_gpu(placement.home)
 

@@ -12,7 +12,11 @@ def allocate(nbytes: int) -> memoryview:
     Huge pages are asked for where the system has them: fewer pages to pin for a read, fewer TLB misses for a pass. The
     memory goes back to the system with the last view of it.
     """
-    region = mmap.mmap(-1, max(nbytes, mmap.PAGESIZE))
+    nbytes_mapped = max(nbytes, mmap.PAGESIZE)
+    if hasattr(mmap, "MAP_PRIVATE"):  # shared memory, which is the default, gets no huge pages
+        region = mmap.mmap(-1, nbytes_mapped, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        region = mmap.mmap(-1, nbytes_mapped)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel built without them
             region.madvise(mmap.MADV_HUGEPAGE)

@@ -1,8 +1,8 @@
 """The weights in RAM: resident ones, and a ring of slots that readers fill ahead of the computation.
 
-Readers take the units in execution order and, after the last one, begin again with the first: the pass of the next token
-is being read while this one is computed. In the first pass they bring the resident units too, each into its own memory;
-later passes read only what is streamed. Needs no torch, so that reading can begin while torch is still being imported.
+Readers take the units in execution order and, after the last one, begin again with the first: the pass of the next
+token is being read while this one is computed. In the first pass they bring the resident units too, each into its own
+memory; later passes read only what is streamed. Needs no torch, so that reading can begin while torch is imported.
 """
 
 from __future__ import annotations
@@ -162,12 +162,12 @@ class HostWeights:
                 if wanted and unit.name not in self._delivered and not self._is_under_way(unit.name):
                     again = True
                     yield unit
-                again = again or passes_host_ring(placement, unit) and not is_gpu(placement.home)
+                again = again or (passes_host_ring(placement, unit) and not is_gpu(placement.home))
             if not again:
                 return
 
     def _is_under_way(self, unit: str) -> bool:
-        """Whether a fetch is running or done that nobody needs twice (a resident unit's, or one on its way to a GPU)."""
+        """Whether a fetch is running or done that is needed once: of a resident unit, or of one going to a GPU."""
         once = unit in self._resident or is_gpu(self._plan.placement(unit).home)
         return once and bool(self._fetches[unit])
 

@@ -1,7 +1,7 @@
 """The KV cache: allocated for the asked context, never grown by concatenation.
 
 It is a transformers ``Cache``, so the model's own attention code and masks use it as they are. All layers share one
-position, the number of tokens before the pass (or, in a long prompt that goes through layer by layer, before the chunk).
+position, the number of tokens before the pass (or before the chunk, where a long prompt goes through layer by layer).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         self,
         key_states: torch.Tensor,
         value_states: torch.Tensor,
-        *args: Any,
+        *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append ``(B, H_kv, T, D_head)`` and return views of all that the new tokens attend to."""
@@ -139,7 +139,7 @@ class KVCache(Cache):  # type: ignore[misc]
         self.tokens: list[int] = []
 
     def reuse(self, prompt: Sequence[int]) -> int:
-        """Keep the common prefix with ``prompt``, less its last token (its logits are needed), and return its length."""
+        """Keep the common prefix with ``prompt``, less its last token, whose logits are needed; returns its length."""
         common = 0
         for ours, theirs in zip(self.tokens, prompt[:-1], strict=False):
             if ours != theirs:

@@ -99,7 +99,7 @@ class Residency:
         return self._devices[placement.device].accelerator.device if is_gpu(placement.device) else torch.device("cpu")
 
     def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows that are needed."""
+        """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows needed."""
         owner = "head" if self._spec.tied_embeddings else "embedding"
         weight = self._embedding_in_memory(owner)
         if weight is not None:

@@ -16,8 +16,8 @@ def as_tensor(memory: memoryview) -> torch.Tensor:
 def unit_views(memory: torch.Tensor, layout: UnitLayout, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The tensors of a unit by name, viewed in ``memory`` (bytes, on any device).
 
-    A tensor is copied only where it cannot be used as it lies: not aligned to its elements, or of another dtype than the
-    model computes in. Such tensors are few and small (norms kept in fp32) in checkpoints that people have.
+    A tensor is copied only where it cannot be used as it lies: not aligned to its elements, or of another dtype than
+    the model computes in. Such tensors are few and small (norms kept in fp32) in checkpoints that people have.
     """
     return {view.name: _tensor(memory, view).to(dtype) for view in layout.views}
 

@@ -1,0 +1,180 @@
+"""Every placement gives the logits of plain transformers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from placing import plan_of
+from tiny_model import FAMILIES, VOCAB_SIZE, save
+
+from llmrun.checkpoint import ModelSpec, read_spec
+from llmrun.engine.forward import Forward
+from llmrun.models.skeleton import build_skeleton
+from llmrun.planner.plan import Plan, is_gpu
+from llmrun.runtime.accelerator import EmulatedAccelerator
+from llmrun.runtime.host import HostWeights
+from llmrun.runtime.kv_cache import KVCache
+from llmrun.runtime.residency import Residency
+from llmrun.runtime.sequential import run_sequential
+from llmrun.units import GIB
+
+# embedding, rest, six layers, head
+PLACEMENTS = {
+    "all resident": "RRRRRRRRR",
+    "all streamed": "dRddddddd",
+    "half streamed": "dRRdRdRdR",
+    "one block": "dRRRRdddd",
+    "gpu": "R00000000",
+    "ram to gpu": "R0aaaaaaa",
+    "disk to gpu": "d0xxxxxxx",
+    "gpu, ram and disk": "d00ax0ax0",
+    "cpu and gpu": "dRRd0ax00",
+    "two gpus": "d1000a1y1",
+}
+TIED_EMBEDDING = {"R": "R", "d": "d", "0": "0", "1": "1", "a": "R", "x": "d"}
+
+
+@contextmanager
+def opened(spec: ModelSpec, plan: Plan) -> Iterator[tuple[Forward, KVCache, HostWeights]]:
+    host = HostWeights(spec, plan)
+    host.start()
+    devices = {p.device for p in plan.placements if is_gpu(p.device)}
+    accelerators = {device: EmulatedAccelerator(GIB) for device in devices}
+    residency = Residency(spec, plan, host, accelerators, lambda event: None, threading.Event())
+    try:
+        cache = KVCache(spec, plan.workload)
+        chunk_tokens = plan.workload.prefill_chunk_tokens
+        with torch.inference_mode():
+            yield Forward(spec, build_skeleton(spec, residency), residency, cache, chunk_tokens), cache, host
+    finally:
+        residency.close()
+        host.close()
+
+
+def letters_for(spec: ModelSpec, letters: str) -> str:
+    return TIED_EMBEDDING[letters[-1]] + letters[1:] if spec.tied_embeddings else letters
+
+
+def reference_logits(model: Any, tokens: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+
+
+def bytes_to_read(spec: ModelSpec, host: HostWeights, unit: str) -> int:
+    """Of the whole blocks that direct I/O asks for, what lies before the end of the file."""
+    return sum(
+        min(extent.nbytes, spec.path(extent.file).stat().st_size - extent.file_offset)
+        for extent in host.layout(unit).extents
+    )
+
+
+def some_tokens(count: int, seed: int = 3) -> list[int]:
+    return torch.randint(3, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path]]:
+    folder = tmp_path_factory.mktemp("models")
+    models = {name: family.build() for name, family in FAMILIES.items()}
+    sharded = {"llama", "gemma3"}
+    return {
+        name: (model, save(model, folder / name, shard="20KB" if name in sharded else "1GB"))
+        for name, model in models.items()
+    }
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_to_transformers(saved: dict[str, tuple[Any, Path]], family: str, placement: str) -> None:
+    model, folder = saved[family]
+    spec = read_spec(folder)
+    tokens = some_tokens(24)
+    expected = reference_logits(model, tokens)
+    with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, cache, _):
+        after_prompt = forward.run(tokens[:12])
+        torch.testing.assert_close(after_prompt, expected[11], rtol=1e-4, atol=1e-5)
+        for position in range(12, 24):
+            logits = forward.run(tokens[position : position + 1])
+            torch.testing.assert_close(logits, expected[position], rtol=1e-4, atol=1e-5)
+        assert cache.tokens == tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("placement", ["all streamed", "gpu, ram and disk"])
+def test_long_prompt_in_chunks(saved: dict[str, tuple[Any, Path]], family: str, placement: str) -> None:
+    """Layer by layer: chunks of 16 over a prompt of 45, then over a continuation of 17."""
+    model, folder = saved[family]
+    spec = read_spec(folder)
+    tokens = some_tokens(62, seed=5)
+    expected = reference_logits(model, tokens)
+    with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, _, _):
+        torch.testing.assert_close(forward.run(tokens[:45]), expected[44], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(forward.run(tokens[45:]), expected[61], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sequential_oracle(saved: dict[str, tuple[Any, Path]], family: str) -> None:
+    model, folder = saved[family]
+    tokens = some_tokens(20)
+    logits = run_sequential(read_spec(folder), tokens)
+    torch.testing.assert_close(logits, reference_logits(model, tokens), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("placement", ["all resident", "all streamed", "disk to gpu"])
+def test_half_precision_is_bitwise_transformers(tmp_path: Path, dtype: torch.dtype, placement: str) -> None:
+    """The same operations on the same bits: in bf16 and fp16 the logits of one pass are equal to the last bit."""
+    spec = read_spec(save(FAMILIES["llama-tied"].build(), tmp_path, dtype=dtype))
+    tokens = some_tokens(12)
+    expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype), tokens)[-1]
+    with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, _, _):
+        assert torch.equal(forward.run(tokens), expected.float())
+
+
+def test_streamed_weights_are_read_once_a_token(saved: dict[str, tuple[Any, Path]]) -> None:
+    _, folder = saved["llama"]
+    spec = read_spec(folder)
+    with opened(spec, plan_of(spec, PLACEMENTS["half streamed"])) as (forward, _, host):
+        read_bytes = {unit.name: bytes_to_read(spec, host, unit.name) for unit in spec.units}
+        streamed_bytes = sum(read_bytes[f"layer {i}"] for i in (1, 3, 5))
+        first_pass_bytes = sum(read_bytes.values()) - read_bytes["embedding"]
+        for token in some_tokens(20):
+            forward.run([token])
+        ahead_bytes = 2 * max(read_bytes[f"layer {i}"] for i in (1, 3, 5))
+        read_ahead = host.bytes_read - first_pass_bytes - 19 * streamed_bytes
+        assert 0 <= read_ahead <= ahead_bytes
+
+
+def test_prefix_is_reused(saved: dict[str, tuple[Any, Path]]) -> None:
+    model, folder = saved["gemma3"]
+    spec = read_spec(folder)
+    tokens = some_tokens(24)
+    other = [*tokens[:20], *some_tokens(6, seed=9)]
+    with opened(spec, plan_of(spec, letters_for(spec, "RRRRRRRRR"))) as (forward, cache, _):
+        forward.run(tokens)
+        reused = cache.reuse(other)
+        assert reused == 20
+        logits = forward.run(other[reused:])
+        torch.testing.assert_close(logits, reference_logits(model, other)[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_window_that_moved_on_starts_over(saved: dict[str, tuple[Any, Path]]) -> None:
+    """A sliding layer forgets old tokens, so going back behind its window means to compute them again."""
+    model, folder = saved["gemma3"]
+    spec = read_spec(folder)
+    tokens = some_tokens(60)
+    other = [*tokens[:10], *some_tokens(5, seed=9)]
+    with opened(spec, plan_of(spec, letters_for(spec, "RRRRRRRRR"))) as (forward, cache, _):
+        for token in tokens:
+            forward.run([token])
+        reused = cache.reuse(other)
+        assert reused == 0
+        logits = forward.run(other[reused:])
+        torch.testing.assert_close(logits, reference_logits(model, other)[-1], rtol=1e-4, atol=1e-5)
