@@ -78,6 +78,16 @@ def test_one_stop_string_cuts_as_split_does_however_the_text_is_split(pieces, st
     assert stopped == (stop in "".join(pieces))
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    pieces=st.lists(st.text("abc", max_size=6), max_size=5),
+    stop=st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=3).map(tuple),
+)
+def test_of_several_stop_strings_the_first_complete_one_cuts(pieces, stop):
+    shown, _ = stream(lambda ids: "".join(pieces[index] for index in ids), range(len(pieces)), stop)
+    assert "".join(shown) == cut("".join(pieces), stop)
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=st.text("ab", max_size=12), stop=st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_no_more_is_held_back_than_a_stop_string_needs(text, stop):
@@ -117,6 +127,20 @@ def test_byte_fallback_of_broken_utf8_keeps_what_is_not_bytes(ids):
     tokenizer = byte_fallback_tokenizer()
     pieces, _ = stream(tokenizer.decode, [*ids, 1])
     assert "".join(pieces).count("the") == tokenizer.decode([*ids, 1]).count("the")
+
+
+def test_broken_utf8_after_valid_utf8_is_one_replacement_character_a_byte():
+    """The whole decode spoils the euro sign too; ``DecodeStream`` of tokenizers raises here."""
+    tokenizer = byte_fallback_tokenizer()
+    pieces, _ = stream(tokenizer.decode, [*_byte_ids("€"), 4 + 0xE2, 1])
+    assert [piece for piece in pieces if piece] == ["€", "\ufffd the"]
+
+
+def test_a_second_flush_gives_nothing():
+    tokenizer = byte_fallback_tokenizer()
+    text_stream = TextStream(tokenizer.decode, ["abc"])
+    assert text_stream.push(4 + 0xE2) == ""
+    assert [text_stream.flush(), text_stream.flush()] == ["\ufffd", ""]
 
 
 def _byte_ids(text: str) -> list[int]:

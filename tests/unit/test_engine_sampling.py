@@ -138,6 +138,12 @@ def test_only_the_likely_tokens_are_drawn(options, kept):
     assert set(draws(sampler, 1500)) - {5} == kept
 
 
+def test_top_k_is_50_where_nobody_says_anything_as_in_transformers():
+    logits = torch.linspace(0, 0.1, 64)
+    sampler = Sampler(SamplingSettings(temperature=1.0, seed=3), {}, [])
+    assert set(draws(sampler, 2000, logits)) == set(range(14, 64))
+
+
 def test_a_seed_repeats_and_no_seed_does_not():
     def answer(seed):
         return draws(Sampler(SamplingSettings(temperature=1.0, seed=seed), {}, []), 100)
@@ -162,9 +168,9 @@ def test_the_logits_stay_as_they_are():
 
 
 def test_logits_in_bfloat16_are_sampled_in_float32():
-    logits = torch.tensor([8.0, 8.0625], dtype=torch.bfloat16)
-    # In bfloat16 both would be 8.0 / 1.001 rounded; the penalty of a token must not be lost in rounding.
-    sampler = Sampler(SamplingSettings(temperature=0, repetition_penalty=1.001), {}, [0, 1])
+    # 8 / 1.001 is 8 again in bfloat16: the penalty would be lost.
+    logits = torch.tensor([8.0, 8.0], dtype=torch.bfloat16)
+    sampler = Sampler(SamplingSettings(temperature=0, repetition_penalty=1.001), {}, [0])
     assert sampler.next(logits, []) == 1
 
 

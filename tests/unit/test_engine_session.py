@@ -33,10 +33,15 @@ class FakeGenerator:
         self.prompts = []
         self.samplings = []
         self.closed = 0
+        self.running = None
 
     def generate(self, prompt, sampling, stream):
         self.prompts.append("".join(map(chr, prompt)))
         self.samplings.append(sampling)
+        self.running = self._events(prompt, stream)  # kept, so that only close() can end it
+        return self.running
+
+    def _events(self, prompt, stream):
         try:
             yield Accepted(0.0, len(prompt), 0)
             for character in self.answers.pop(0):

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import pytest
@@ -57,10 +58,13 @@ def test_decode_leaves_out_special_tokens(tokenizer_folder):
     assert "".join(map(tokenizer.stream(["hat"]).push, ids)) == "the "
 
 
-def test_spaces_before_punctuation_stay(tokenizer_folder):
-    tokenizer = ChatTokenizer.load(tokenizer_folder)
+def test_spaces_before_punctuation_stay_whatever_the_checkpoint_says(folder, transformers_log):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "clean_up_tokenization_spaces": True}))
+    tokenizer = ChatTokenizer.load(folder)
     text = "a , b ! it 's"
     assert tokenizer.decode(tokenizer.encode_text(text)) == text
+    assert transformers_log.text == ""
 
 
 @pytest.mark.parametrize(
@@ -153,8 +157,14 @@ def test_thoughts_are_taken_out_of_the_history_where_the_template_does_not(token
     tokenizer = ChatTokenizer.load(tokenizer_folder)
     text = text_of(tokenizer, tokenizer.encode_chat(ANSWERED))
     assert "<|im_start|>assistant\nyes<|im_end|>" in text
-    spoken_of = [Message("user", "q"), Message("assistant", "the tag </think> ends a <think>")]
-    assert "the tag </think> ends a <think>" in text_of(tokenizer, tokenizer.encode_chat(spoken_of))
+
+
+@pytest.mark.parametrize(
+    ("role", "text"), [("assistant", "the tag </think> ends a <think>"), ("user", "<think>what</think> is this?")]
+)
+def test_only_the_thoughts_of_the_model_are_taken_out(tokenizer_folder, role, text):
+    tokenizer = ChatTokenizer.load(tokenizer_folder)
+    assert text in text_of(tokenizer, tokenizer.encode_chat([Message(role, text)]))
 
 
 def test_thoughts_are_left_to_a_template_that_knows_them(tmp_path):
@@ -201,10 +211,25 @@ def test_a_template_with_broken_syntax_is_the_checkpoints_fault(tmp_path):
     assert caught.value.reference == "broken-tokenizer"
 
 
-def test_a_long_text_makes_no_noise(folder, capfd):
+@pytest.fixture
+def transformers_log(caplog):
+    """What transformers would say on stderr; its logger hands nothing up."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_a_long_text_makes_no_noise(folder, transformers_log):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 8}))
     tokenizer = ChatTokenizer.load(folder)
     assert len(tokenizer.encode_chat(QUESTION)) > 8
-    assert len(tokenizer.encode_text("the cat " * 20)) > 8
-    assert capfd.readouterr() == ("", "")
+    assert transformers_log.text == ""
+
+
+def test_a_long_plain_text_makes_no_noise(folder, transformers_log):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 8}))
+    assert len(ChatTokenizer.load(folder).encode_text("the cat " * 20)) > 8
+    assert transformers_log.text == ""
