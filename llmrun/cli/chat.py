@@ -157,9 +157,10 @@ def _talk(settings: ChatSettings, start: Start) -> None:
     from llmrun.tui.answer import Answer
     from llmrun.tui.chat import chat_loop, note_to_stderr, terminal_reader
     from llmrun.tui.commands import Talk
+    from llmrun.tui.keyboard import no_echo
     from llmrun.tui.progress import ProgressLine
 
-    with ProgressLine() as line, start(settings.run, _notify, line.begin) as running:
+    with no_echo(sys.stdin), ProgressLine() as line, start(settings.run, _notify, line.begin) as running:
         read_message = terminal_reader(platformdirs.user_state_path("llmrun") / "history")
         line.erase()
         note = note_to_stderr()

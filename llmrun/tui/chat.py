@@ -17,6 +17,9 @@ from llmrun.tui.stats import stats_text, status_text
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.output import Output
 
 ReadMessage = Callable[[], str]
 QUOTES = '"""'
@@ -104,20 +107,19 @@ def note_to_stderr() -> Write:
     return lambda text: console.print(Text(text, style=theme.DIM))
 
 
-def terminal_reader(history: Path) -> ReadMessage:
-    """Reads messages with prompt_toolkit: history, Tab for commands, Ctrl-C and Ctrl-D as the loop expects them."""
+def terminal_reader(history: Path, keyboard: Input | None = None, screen: Output | None = None) -> ReadMessage:
+    """Reads messages with prompt_toolkit: history, Tab for commands, Ctrl-C and Ctrl-D as ``chat_loop`` expects them.
+
+    Args:
+        history: file of what was typed before.
+        keyboard: where keys come from; the terminal by default.
+        screen: where the prompt is drawn; by default a terminal among standard output and standard error.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.application import get_app
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.filters import Condition
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.output import create_output
-
-    keys = KeyBindings()
-
-    @keys.add("c-c")
-    def _drop_or_leave(event: KeyPressEvent) -> None:
-        event.app.exit(exception=KeyboardInterrupt if event.current_buffer.text else EOFError)
 
     session: PromptSession[str] = PromptSession(
         history=_history(history),
@@ -125,7 +127,20 @@ def terminal_reader(history: Path) -> ReadMessage:
         prompt_continuation="... ",
         completer=WordCompleter([f"/{command.name}" for command in COMMANDS], sentence=True),
         complete_while_typing=False,
-        key_bindings=keys,
-        output=create_output(always_prefer_tty=True),
+        key_bindings=_keys(),
+        input=keyboard,
+        output=screen or create_output(always_prefer_tty=True),
     )
     return lambda: session.prompt(">>> ")
+
+
+def _keys() -> KeyBindings:
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("c-c")
+    def drop_or_leave(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt if event.current_buffer.text else EOFError)
+
+    return keys
