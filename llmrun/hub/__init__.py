@@ -2,6 +2,6 @@
 
 from llmrun.hub.aliases import DEFAULT_ALIAS
 from llmrun.hub.model import LocalModel, Notify, Origin
-from llmrun.hub.resolve import resolve
+from llmrun.hub.names import resolve
 
 __all__ = ["DEFAULT_ALIAS", "LocalModel", "Notify", "Origin", "resolve"]

@@ -33,7 +33,11 @@ _SANDWICH_NORMS = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-_FUSED = {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+_APART = ("attn_q", "attn_k", "attn_v", "ffn_gate")  # what a family with fused matrices does not have
+_FUSED = {name: ours for name, ours in _LAYER.items() if name not in _APART} | {
+    "attn_qkv": "self_attn.qkv_proj",
+    "ffn_up": "mlp.gate_up_proj",
+}
 
 # frequency factors: they become part of the config, not weights
 ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -63,7 +67,7 @@ _FAMILIES = {
     "qwen2": Family("qwen2", "Qwen2ForCausalLM"),
     "qwen3": Family("qwen3", "Qwen3ForCausalLM", _LAYER | _HEAD_NORMS),
     "gemma3": Family("gemma3_text", "Gemma3ForCausalLM", _LAYER | _HEAD_NORMS | _SANDWICH_NORMS, norms_plus_one=True),
-    "phi3": Family("phi3", "Phi3ForCausalLM", _LAYER | _FUSED),
+    "phi3": Family("phi3", "Phi3ForCausalLM", _FUSED),
 }
 
 

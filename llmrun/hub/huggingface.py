@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub and in its local cache, all through ``huggingface_hub``.
+"""Models on the Hugging Face hub, all through ``huggingface_hub``.
 
 The library honours HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE, resumes a broken-off file and draws its progress
 bar only on a terminal.
@@ -11,16 +11,16 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmrun.errors import CheckpointError, DeviceError, LlmrunError
 from llmrun.hub.disk import check_room, writing
-from llmrun.hub.folder import CONFIG, PICKLES, check_folder, is_complete, nbytes
+from llmrun.hub.folder import PICKLES, check_folder, nbytes
+from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import Notify
 from llmrun.units import format_bytes
 
-_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[^@\s]+))?")
 _CONNECT_TIMEOUT_S = 3.0
 _PROBE_TIMEOUT_S = 5.0  # looking a name up has no timeout of its own
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
@@ -37,42 +37,6 @@ _SMALL_FILES = (
     "merges.txt",
     "tekken.json",
 )
-
-
-@dataclass(frozen=True)
-class HubId:
-    """``org/name`` at a branch, tag or commit."""
-
-    repo: str
-    revision: str = "main"
-
-    def __str__(self) -> str:
-        return self.repo if self.revision == "main" else f"{self.repo}@{self.revision}"
-
-
-@dataclass(frozen=True)
-class Cached:
-    """A snapshot in the Hugging Face cache that could be run."""
-
-    hub: HubId
-    folder: Path
-    commit: str
-    size_bytes: int
-
-
-def parse_id(text: str) -> HubId | None:
-    """``org/name[@revision]``, or ``None`` where the text is not of that form."""
-    match = _ID.fullmatch(text)
-    return HubId(match["repo"], match["revision"] or "main") if match else None
-
-
-def cached(hub: HubId) -> Path | None:
-    """The snapshot in the local cache, where it is complete. Asks no server."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(hub.repo, CONFIG, revision=hub.revision)
-    folder = Path(config).parent if isinstance(config, str) else None
-    return folder if folder and is_complete(folder) else None
 
 
 def unreachable() -> str | None:
@@ -119,7 +83,13 @@ def download(hub: HubId, *, notify: Notify) -> Path:
     check_room(cache, needed_bytes)
     notify(f"downloading {hub} from {constants.ENDPOINT}, {format_bytes(needed_bytes)}")
     with writing(cache, needed_bytes), _telling(hub):
-        folder = snapshot_download(hub.repo, revision=hub.revision, allow_patterns=files, endpoint=constants.ENDPOINT)
+        folder = snapshot_download(
+            hub.repo,
+            revision=hub.revision,
+            allow_patterns=files,
+            endpoint=constants.ENDPOINT,
+            tqdm_class=_progress_bar(),
+        )
     return check_folder(Path(folder))
 
 
@@ -141,52 +111,15 @@ def needed_files(hub: HubId, names: Sequence[str]) -> list[str]:
     return sorted({*weights, *(name for name in small if not name.endswith(PICKLES))})
 
 
-def snapshots() -> Iterator[Cached]:
-    """Every model in the local cache that is complete, by name."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def _progress_bar() -> Any:  # noqa: ANN401 - a subclass of tqdm
+    """The library's own bar, silent where stderr is no terminal (the library silences some of its bars only)."""
+    from huggingface_hub.utils import tqdm
 
-    try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
-        return
-    for repo in sorted(repos, key=lambda repo: str(repo.repo_id)):
-        if repo.repo_type != "model":
-            continue
-        for revision in repo.revisions:
-            if is_complete(revision.snapshot_path):
-                name = "main" if "main" in revision.refs else next(iter(sorted(revision.refs)), revision.commit_hash)
-                hub = HubId(repo.repo_id, name)
-                yield Cached(hub, revision.snapshot_path, revision.commit_hash, revision.size_on_disk)
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            super().__init__(*args, **(kwargs | {"disable": None}))
 
-
-def in_cache(hub: HubId) -> bool:
-    """Whether a revision has anything in the local cache, complete or not."""
-    return bool(_commits(hub))
-
-
-def remove(hub: HubId) -> int:
-    """Delete a revision from the local cache, complete or not; the bytes that this frees."""
-    from huggingface_hub import scan_cache_dir
-
-    strategy = scan_cache_dir().delete_revisions(*_commits(hub))
-    freed_bytes = int(strategy.expected_freed_size)
-    strategy.execute()
-    return freed_bytes
-
-
-def _commits(hub: HubId) -> list[str]:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
-        return []
-    revisions = [
-        rev for repo in repos if repo.repo_type == "model" and repo.repo_id == hub.repo for rev in repo.revisions
-    ]
-    return [rev.commit_hash for rev in revisions if hub.revision in rev.refs or hub.revision == rev.commit_hash]
+    return Bar
 
 
 def _bytes_here(cache: Path, hub: HubId) -> int:

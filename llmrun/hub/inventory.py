@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrun.errors import CheckpointError, UsageError
-from llmrun.hub import huggingface, mirror, store
+from llmrun.hub import hf_cache, mirror, store
 from llmrun.hub.aliases import Alias, aliases, find_alias
 from llmrun.hub.folder import nbytes
-from llmrun.hub.huggingface import HubId
+from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import Origin
 
 SCHEMA_VERSION = 1
@@ -37,12 +37,12 @@ class Known:
 def installed() -> list[Installed]:
     """Models imported by us and models of the Hugging Face cache that are complete."""
     ours = [
-        Installed(_runnable_name(record, folder), record.origin, record.source, folder, nbytes(folder))
+        Installed(record.name, record.origin, record.source, folder, nbytes(folder))
         for record, folder in store.imported()
     ]
     theirs = [
         Installed(str(found.hub), Origin.HUGGINGFACE, found.commit, found.folder, found.size_bytes)
-        for found in huggingface.snapshots()
+        for found in hf_cache.snapshots()
     ]
     return ours + theirs
 
@@ -60,7 +60,7 @@ def remove(name: str) -> int:
         CheckpointError: ``model-not-found``.
     """
     places = removable(name)
-    return sum(store.remove(place) if isinstance(place, Path) else huggingface.remove(place) for place in places)
+    return sum(store.remove(place) if isinstance(place, Path) else hf_cache.remove(place) for place in places)
 
 
 def removable(name: str) -> list[Path | HubId]:
@@ -70,8 +70,8 @@ def removable(name: str) -> list[Path | HubId]:
     """
     places: list[Path | HubId] = [folder for record, folder in store.imported() if name in _names(record, folder)]
     alias = find_alias(name)
-    hub = HubId(alias.hub, alias.revision) if alias else huggingface.parse_id(name)
-    if hub and huggingface.in_cache(hub):
+    hub = HubId(alias.hub, alias.revision) if alias else hf_cache.parse_id(name)
+    if hub and hf_cache.contains(hub):
         places.append(hub)
     if places:
         return places
@@ -88,11 +88,7 @@ def _names(record: store.Record, folder: Path) -> set[str]:
     return {record.name, record.source, folder.name, str(folder)}
 
 
-def _runnable_name(record: store.Record, folder: Path) -> str:
-    return record.name if record.origin is Origin.PYPI else str(folder)
-
-
 def _is_local(alias: Alias) -> bool:
     if alias.mirror and store.find(mirror.target_of(alias, alias.mirror)):
         return True
-    return huggingface.cached(HubId(alias.hub, alias.revision)) is not None
+    return hf_cache.cached(HubId(alias.hub, alias.revision)) is not None

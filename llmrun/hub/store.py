@@ -83,6 +83,11 @@ def imported() -> Iterator[tuple[Record, Path]]:
     yield from sorted(found, key=lambda pair: pair[0].name)
 
 
+def named(name: str) -> tuple[Record, Path] | None:
+    """The imported model that ``llmrun list`` shows under that name."""
+    return next(((record, folder) for record, folder in imported() if record.name == name), None)
+
+
 def remove(folder: Path) -> int:
     """Delete a folder that this module made; the bytes that this frees."""
     assert folder.parent == models_folder(), "only our own folders are deleted"

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmrun.errors import CheckpointError, DeviceError, LlmrunError, Row
-from llmrun.hub import huggingface, mirror, store
+from llmrun.hub import hf_cache, huggingface, mirror, store
 from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, find_alias, nearest
 from llmrun.hub.folder import check_folder
 from llmrun.hub.gguf_import import import_gguf
-from llmrun.hub.huggingface import HubId
+from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import LocalModel, Notify, Origin
 
 
@@ -36,7 +36,9 @@ def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> Local
         return LocalModel(name, import_gguf(path, notify=notify), Origin.GGUF)
     if alias := find_alias(name):
         return _from_alias(name, alias, notify, offline)
-    if not _looks_like_path(name) and (hub := huggingface.parse_id(name)):
+    if found := store.named(name):
+        return LocalModel(name, check_folder(found[1]), found[0].origin)
+    if not _looks_like_path(name) and (hub := hf_cache.parse_id(name)):
         return _from_hub(name, hub, notify, offline)
     raise _unknown(name)
 
@@ -47,7 +49,7 @@ def wanted(env: Mapping[str, str] = os.environ) -> str:
 
 
 def _from_hub(name: str, hub: HubId, notify: Notify, offline: bool) -> LocalModel:
-    if folder := huggingface.cached(hub):
+    if folder := hf_cache.cached(hub):
         return _snapshot(name, folder)
     reason = "not asked: offline" if offline else huggingface.unreachable()
     if reason:
@@ -87,7 +89,7 @@ def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> Local
 def _alias_on_disk(name: str, alias: Alias, hub: HubId) -> LocalModel | None:
     if alias.mirror and (folder := store.find(mirror.target_of(alias, alias.mirror))):
         return LocalModel(name, folder, Origin.PYPI)
-    folder = huggingface.cached(hub)
+    folder = hf_cache.cached(hub)
     return _snapshot(name, folder) if folder else None
 
 
