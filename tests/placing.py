@@ -1,12 +1,22 @@
-"""Literal plans for tests: one letter a unit."""
+"""Literal plans for tests, one letter a unit, and the runtime opened on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
 
 from llmrun.checkpoint import ModelSpec
+from llmrun.engine.forward import Forward
+from llmrun.models.skeleton import build_skeleton
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import Placement, Plan
+from llmrun.planner.plan import Placement, Plan, is_gpu
+from llmrun.runtime.accelerator import Accelerator, EmulatedAccelerator
+from llmrun.runtime.host import HostWeights
+from llmrun.runtime.kv_cache import KVCache
+from llmrun.runtime.residency import Residency
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB
 
@@ -20,6 +30,7 @@ _LETTERS = {
     "x": ("disk", "gpu:0"),  # streamed from disk to a GPU
     "y": ("disk", "gpu:1"),
 }
+TIED_EMBEDDING = {"R": "R", "d": "d", "0": "0", "1": "1", "a": "R", "x": "d"}
 
 
 def plan_of(spec: ModelSpec, letters: str, workload: Workload | None = None) -> Plan:
@@ -34,3 +45,30 @@ def plan_of(spec: ModelSpec, letters: str, workload: Workload | None = None) -> 
     return Plan(
         spec.name, "literal", workload, placements, rings(spec, placements), account(spec, workload, budget, placements)
     )
+
+
+def letters_for(spec: ModelSpec, letters: str) -> str:
+    return TIED_EMBEDDING[letters[-1]] + letters[1:] if spec.tied_embeddings else letters
+
+
+def emulated(device: str) -> Accelerator:
+    return EmulatedAccelerator(GIB)
+
+
+@contextmanager
+def opened(
+    spec: ModelSpec, plan: Plan, accelerator: Callable[[str], Accelerator] = emulated
+) -> Iterator[tuple[Forward, KVCache, HostWeights]]:
+    host = HostWeights(spec, plan)
+    host.start()
+    devices = {p.device for p in plan.placements if is_gpu(p.device)}
+    accelerators = {device: accelerator(device) for device in devices}
+    residency = Residency(spec, plan, host, accelerators, lambda event: None, threading.Event())
+    try:
+        cache = KVCache(spec, plan.workload)
+        chunk_tokens = plan.workload.prefill_chunk_tokens
+        with torch.inference_mode():
+            yield Forward(spec, build_skeleton(spec, residency), residency, cache, chunk_tokens), cache, host
+    finally:
+        residency.close()
+        host.close()

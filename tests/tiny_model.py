@@ -67,3 +67,12 @@ def save(model: Any, folder: Path, *, dtype: torch.dtype = torch.float32, shard:
     """Write a checkpoint; ``shard`` is the largest size of a file."""
     model.to(dtype).save_pretrained(folder, max_shard_size=shard)
     return folder
+
+
+def reference_logits(model: Any, tokens: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+
+
+def some_tokens(count: int, seed: int = 3) -> list[int]:
+    return torch.randint(3, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).tolist()

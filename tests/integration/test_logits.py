@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from placing import plan_of
-from tiny_model import FAMILIES, VOCAB_SIZE, save
+from placing import letters_for, opened, plan_of
+from tiny_model import FAMILIES, reference_logits, save, some_tokens
 
 from llmrun.checkpoint import ModelSpec, read_spec
-from llmrun.engine.forward import Forward
-from llmrun.models.skeleton import build_skeleton
-from llmrun.planner.plan import Plan, is_gpu
-from llmrun.runtime.accelerator import EmulatedAccelerator
 from llmrun.runtime.host import HostWeights
-from llmrun.runtime.kv_cache import KVCache
-from llmrun.runtime.residency import Residency
 from llmrun.runtime.sequential import run_sequential
-from llmrun.units import GIB
 
 # embedding, rest, six layers, head
 PLACEMENTS = {
@@ -38,33 +28,6 @@ PLACEMENTS = {
     "cpu and gpu": "dRRd0ax00",
     "two gpus": "d1000a1y1",
 }
-TIED_EMBEDDING = {"R": "R", "d": "d", "0": "0", "1": "1", "a": "R", "x": "d"}
-
-
-@contextmanager
-def opened(spec: ModelSpec, plan: Plan) -> Iterator[tuple[Forward, KVCache, HostWeights]]:
-    host = HostWeights(spec, plan)
-    host.start()
-    devices = {p.device for p in plan.placements if is_gpu(p.device)}
-    accelerators = {device: EmulatedAccelerator(GIB) for device in devices}
-    residency = Residency(spec, plan, host, accelerators, lambda event: None, threading.Event())
-    try:
-        cache = KVCache(spec, plan.workload)
-        chunk_tokens = plan.workload.prefill_chunk_tokens
-        with torch.inference_mode():
-            yield Forward(spec, build_skeleton(spec, residency), residency, cache, chunk_tokens), cache, host
-    finally:
-        residency.close()
-        host.close()
-
-
-def letters_for(spec: ModelSpec, letters: str) -> str:
-    return TIED_EMBEDDING[letters[-1]] + letters[1:] if spec.tied_embeddings else letters
-
-
-def reference_logits(model: Any, tokens: list[int]) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
 
 
 def bytes_to_read(spec: ModelSpec, host: HostWeights, unit: str) -> int:
@@ -73,10 +36,6 @@ def bytes_to_read(spec: ModelSpec, host: HostWeights, unit: str) -> int:
         min(extent.nbytes, spec.path(extent.file).stat().st_size - extent.file_offset)
         for extent in host.layout(unit).extents
     )
-
-
-def some_tokens(count: int, seed: int = 3) -> list[int]:
-    return torch.randint(3, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.fixture(scope="module")
