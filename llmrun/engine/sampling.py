@@ -50,6 +50,7 @@ class Sampler:
         samples = generation_config.get("do_sample") is True if settings.temperature is None else True
         self.greedy = not samples or values["temperature"] == 0
         self._processors = _processors(values, greedy=self.greedy)
+        self._penalises = values["repetition_penalty"] != 1
         self._prompt_ids = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
         self._generator = torch.Generator()
         if settings.seed is None:
@@ -69,7 +70,8 @@ class Sampler:
         """
         scores = logits.detach().to(torch.float32, copy=True)[None]
         if self._processors:
-            scores = self._processors(self._said(past_ids).to(scores.device), scores)
+            said = self._said(past_ids if self._penalises else ()).to(scores.device)
+            scores = self._processors(said, scores)
         if torch.isnan(scores).any():
             raise _bad_logits(len(past_ids))
         if self.greedy:
@@ -78,7 +80,7 @@ class Sampler:
         return int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=self._generator))
 
     def _said(self, past_ids: Sequence[int]) -> torch.Tensor:
-        """``(1, n)``; the only processor that looks at tokens asks which ones there are, so each of them does once."""
+        """``(1, n)``, for the repetition penalty, which asks only which tokens there are, not where or how often."""
         return torch.cat([self._prompt_ids, torch.tensor(list(past_ids), dtype=torch.long)])[None]
 
 

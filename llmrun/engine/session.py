@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from llmrun.engine.text_stream import TextStream
 from llmrun.errors import DeviceError, UsageError
-from llmrun.events import Event, Finished, FinishReason, Token
+from llmrun.events import Event, Finished, FinishReason
 from llmrun.settings import SamplingSettings
 
 SCHEMA_VERSION = 1
@@ -158,20 +158,19 @@ class Session:
     def _answer(self, turns: tuple[Message, ...]) -> Generator[Event, None, None]:
         before, self._turns = self._turns, turns
         stream = self._tokenizer.stream(self.sampling.stop)
-        text, finished = "", False
+        finished = False
         try:
             prompt = self._tokenizer.encode_chat(self.messages, think=self.think)
             # An engine's generator; closing it stops its readers before the answer is put down.
             events = cast(Generator[Event, None, None], self._generator.generate(prompt, self.sampling, stream))
             with closing(events):
                 for event in events:
-                    if isinstance(event, Token | Finished):
-                        text += event.text
                     finished |= isinstance(event, Finished) and event.reason is not FinishReason.INTERRUPTED
                     yield event
         finally:
-            text += stream.flush()
-            self._turns = (*turns, Message("assistant", text)) if text or finished else before
+            # The generator may be some tokens ahead of the events that were read; they are in its KV cache already.
+            stream.flush()
+            self._turns = (*turns, Message("assistant", stream.text)) if stream.text or finished else before
 
 
 def _parse_messages(path: Path, value: object) -> tuple[Message, ...]:

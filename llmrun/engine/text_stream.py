@@ -105,6 +105,12 @@ class TextStream:
     def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
         self._detokenizer = Detokenizer(decode)
         self._stop_strings = StopStrings(stop)
+        self._pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The answer so far: all that ``push`` and ``flush`` gave."""
+        return "".join(self._pieces)
 
     @property
     def stopped(self) -> bool:
@@ -113,8 +119,12 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """The text that is certain now and was not before."""
-        return self._stop_strings.push(self._detokenizer.push(token_id))
+        return self._give(self._stop_strings.push(self._detokenizer.push(token_id)))
 
     def flush(self) -> str:
         """The rest of the answer, when no token comes any more. A second call gives nothing."""
-        return self._stop_strings.push(self._detokenizer.flush()) + self._stop_strings.flush()
+        return self._give(self._stop_strings.push(self._detokenizer.flush()) + self._stop_strings.flush())
+
+    def _give(self, text: str) -> str:
+        self._pieces.append(text)
+        return text

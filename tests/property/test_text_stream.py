@@ -24,7 +24,9 @@ def stream(decode, ids, stop=()):
         pieces.append(text_stream.push(token_id))
         if text_stream.stopped:
             break
-    return [*pieces, text_stream.flush()], text_stream.stopped
+    pieces.append(text_stream.flush())
+    assert text_stream.text == "".join(pieces)
+    return pieces, text_stream.stopped
 
 
 def cut(text: str, stop: tuple[str, ...]) -> str:

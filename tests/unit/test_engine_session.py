@@ -34,6 +34,7 @@ class FakeGenerator:
         self.samplings = []
         self.closed = 0
         self.running = None
+        self.tokens_ahead = 0
 
     def generate(self, prompt, sampling, stream):
         self.prompts.append("".join(map(chr, prompt)))
@@ -44,10 +45,14 @@ class FakeGenerator:
     def _events(self, prompt, stream):
         try:
             yield Accepted(0.0, len(prompt), 0)
+            waiting = []
             for character in self.answers.pop(0):
-                yield Token(0.0, ord(character), stream.push(ord(character)))
+                waiting.append(Token(0.0, ord(character), stream.push(ord(character))))
+                if len(waiting) > self.tokens_ahead:
+                    yield waiting.pop(0)
                 if stream.stopped:
                     break
+            yield from waiting
             if self.error:
                 raise self.error
             yield Finished(0.0, self.reason, stream.flush())
@@ -106,6 +111,15 @@ def test_closing_keeps_what_was_held_back():
             break
     events.close()
     assert session.messages[-1] == Message("assistant", "a<EN")
+
+
+def test_closing_keeps_what_the_generator_is_ahead():
+    session, generator = session_of("ye<s", sampling=SamplingSettings(stop=("<END>",)))
+    generator.tokens_ahead = 2
+    events = session.ask("q")
+    until_token(events, "y")
+    events.close()
+    assert session.messages[-1] == Message("assistant", "ye<")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DeviceError("read-failed", "disk")])

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 from tiny_tokenizer import CHAT_TEMPLATE, build_tokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from llmrun.engine.session import Message
 from llmrun.engine.tokenizer import ChatTokenizer
@@ -58,13 +60,13 @@ def test_decode_leaves_out_special_tokens(tokenizer_folder):
     assert "".join(map(tokenizer.stream(["hat"]).push, ids)) == "the "
 
 
-def test_spaces_before_punctuation_stay_whatever_the_checkpoint_says(folder, transformers_log):
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "clean_up_tokenization_spaces": True}))
-    tokenizer = ChatTokenizer.load(folder)
-    text = "a , b ! it 's"
-    assert tokenizer.decode(tokenizer.encode_text(text)) == text
-    assert transformers_log.text == ""
+def test_spaces_before_punctuation_stay_whatever_the_checkpoint_says(tmp_path):
+    """Cleaning up would change text that has been shown already. Transformers does it for all but BPE."""
+    words = Tokenizer(models.WordLevel({"a": 0, ",": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=True).save_pretrained(tmp_path)
+    tokenizer = ChatTokenizer.load(tmp_path)
+    assert tokenizer._tokenizer.decode([0, 1]) == "a,"
+    assert tokenizer.decode([0, 1]) == "a ,"
 
 
 @pytest.mark.parametrize(
