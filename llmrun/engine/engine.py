@@ -120,6 +120,7 @@ class Engine:
         accepted_s = time.monotonic()
         sampler = Sampler(sampling, self._generation_config, prompt)
         reused = self._cache.reuse(prompt)
+        self._residency.recover()
         self._emit(Accepted(accepted_s, len(prompt), reused))
         self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
         logits = self._forward.run(prompt[reused:])

@@ -123,6 +123,11 @@ class HostWeights:
                 if is_gpu(self._plan.placement(unit).home):
                     self._delivered.add(unit)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a read failed since the last restart, perhaps one that no pass has asked for yet."""
+        return self._failure is not None
+
     def restart(self) -> None:
         """Forget how far a broken-off pass came; the next one begins with the first unit."""
         with self._changed:

@@ -123,6 +123,11 @@ class Residency:
         """Bytes used on each GPU, now and at the peak."""
         return {name: device.accelerator.used_bytes() for name, device in self._devices.items()}
 
+    def recover(self) -> None:
+        """Try again what failed while nobody was waiting for it."""
+        if self._host.failed:
+            self.restart()
+
     def restart(self) -> None:
         """After a pass that broke off: the next one begins with the first unit."""
         for device in self._devices.values():
