@@ -19,7 +19,11 @@ def letters(token_ids):
 class LetterTokenizer:
     """A token is a character; a conversation is ``role:content;`` over and over."""
 
+    def __init__(self):
+        self.thinks = []
+
     def encode_chat(self, messages, *, think=None, generation_prompt=True):
+        self.thinks.append(think)
         return [ord(c) for message in messages for c in f"{message.role}:{message.content};"]
 
     def stream(self, stop=()):
@@ -35,6 +39,10 @@ class FakeEngine:
     prompts: list = field(default_factory=list)
     samplings: list = field(default_factory=list)
     closed: int = 0
+
+    @property
+    def thinks(self):
+        return self.tokenizer.thinks
 
     def generate(self, prompt, sampling, stream):
         self.prompts.append(letters(prompt))

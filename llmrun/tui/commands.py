@@ -155,8 +155,8 @@ def _load(talk: Talk, rest: str) -> Outcome:
 
 
 def _read(talk: Talk, rest: str) -> Outcome:
-    """``FILE`` or ``FILE QUESTION``: the question comes first, then the file."""
-    name, _, question = rest.partition(" ")
+    """``FILE`` or ``FILE QUESTION``, a name with spaces in quotes: the question comes first, then the file."""
+    name, _, question = rest[1:].partition('"') if rest.startswith('"') else rest.partition(" ")
     text = read_text(_path("read", name))
     return Outcome(ask=f"{question.strip()}\n\n{text}" if question.strip() else text)
 

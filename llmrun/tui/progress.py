@@ -35,7 +35,7 @@ def progress_text(state: MetricsState, now_s: float, elapsed_s: float, bytes_per
     if bytes_per_s:
         parts.append(format_rate(bytes_per_s))
     left_s = state.prefill_left_s(now_s)
-    parts.append(f"about {format_seconds(left_s)} left" if left_s else f"{elapsed_s:.0f} s")
+    parts.append(f"about {format_seconds(max(1.0, left_s))} left" if left_s else f"{elapsed_s:.0f} s")
     return "  ".join(parts)
 
 

@@ -4,6 +4,7 @@ import json
 import pytest
 from fake_engine import FakeEngine, starts
 
+from llmrun.cli.app import main
 from llmrun.cli.chat import ChatSettings, read_prompt, run_chat
 from llmrun.cli.run import RunSettings
 from llmrun.errors import DeviceError, Interrupted, UsageError
@@ -98,6 +99,31 @@ def test_terminal_is_spared_control_characters(monkeypatch):
     monkeypatch.setattr("sys.stdout", terminal)
     answer(FakeEngine(["\x1b[2Jé\tx\n"]))
     assert terminal.getvalue() == "[2Jé\tx\n"
+
+
+def test_every_option_arrives(monkeypatch, capsys):
+    engine, seen = FakeEngine(["Paris. END"]), []
+    monkeypatch.setattr("llmrun.cli.chat.start", starts(engine, seen))
+    line = (
+        "chat some/model -p Where? --ram 2.5GiB --vram 512MiB --context 300 --planner greedy --trust-remote-code "
+        "--temperature 0 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.5 --seed 42 --max-tokens 9 "
+        "--stop END --stop STOP --no-think"
+    )
+    assert main(line.split()) == 0
+    assert seen == [RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", True)]
+    assert engine.samplings == [SamplingSettings(0.0, 3, 0.9, 0.1, 1.5, 42, 9, ("END", "STOP"))]
+    assert engine.thinks == [False]
+    assert capsys.readouterr().out == "Paris. \n"
+
+
+def test_environment_gives_what_the_line_does_not(monkeypatch, capsys):
+    engine, seen = FakeEngine(["a", "b"]), []
+    monkeypatch.setattr("llmrun.cli.chat.start", starts(engine, seen))
+    for name, value in {"LLMRUN_RAM": "3GiB", "LLMRUN_VRAM": "0", "LLMRUN_MODEL": "other/model"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["chat", "-p", "x"]) == 0
+    assert main(["chat", "-p", "x", "--ram", "4GiB", "mine"]) == 0
+    assert seen == [RunSettings("other/model", 3 * 2**30, 0), RunSettings("mine", 4 * 2**30, 0)]
 
 
 class TestPrompt:

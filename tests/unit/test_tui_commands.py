@@ -110,6 +110,11 @@ def test_read_sends_the_file_after_the_question(talk, tmp_path):
     assert run_command(talk, f"/read {tmp_path / 'a.txt'} What is it?").ask == "What is it?\n\ncontents"
 
 
+def test_read_takes_a_name_with_spaces_in_quotes(talk, tmp_path):
+    (tmp_path / "my notes.txt").write_text("contents")
+    assert run_command(talk, f'/read "{tmp_path / "my notes.txt"}" What?').ask == "What?\n\ncontents"
+
+
 def test_regen_stats_and_bye(talk):
     assert run_command(talk, "/regen").regenerate
     assert "nothing" in run_command(talk, "/stats").say
