@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -102,7 +103,9 @@ def _report(error: LlmrunError) -> int:
         import traceback
 
         traceback.print_exc()
-    with contextlib.suppress(BrokenPipeError):  # the reader of stderr may be gone too
+    if isinstance(error, Interrupted):  # a second Ctrl-C must not meet an interpreter that is leaving already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # the reader of stderr may be gone too
         sys.stdout.flush()
         sys.stderr.write(error.render() + "\n")
     return error.exit_code
