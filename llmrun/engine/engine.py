@@ -133,6 +133,7 @@ class Engine:
             if token in self.tokenizer.end_token_ids:
                 reason = FinishReason.STOP
                 break
+            self._residency.report_bytes()
             self._emit(Token(time.monotonic(), token, stream.push(token)))
             if stream.stopped:
                 reason = FinishReason.STOP

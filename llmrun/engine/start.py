@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,15 +27,27 @@ def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False
     host = HostWeights(spec, plan)
     host.start()
     try:
-        from llmrun.engine.engine import Engine
+        with _no_garbage_collection():
+            from llmrun.engine.engine import Engine
 
-        engine = Engine(spec, plan, host, _accelerators(plan), trust_remote_code=trust_remote_code)
+            engine = Engine(spec, plan, host, _accelerators(plan), trust_remote_code=trust_remote_code)
         try:
             yield engine
         finally:
             engine.close()
     finally:
         host.close()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Imports make a million objects that live on; looking for garbage among them takes a quarter of their time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _accelerators(plan: Plan) -> dict[str, Accelerator]:

@@ -36,7 +36,7 @@ class WeightFile:
         done = 0
         while done < wanted:
             try:
-                count = os.preadv(self._descriptor, [target[done:]], offset + done)
+                count = read_at(self._descriptor, target[done:], offset + done)
             except OSError as error:
                 raise _failure(self.path, offset + done, error.strerror or str(error)) from error
             if count == 0:
@@ -49,6 +49,15 @@ class WeightFile:
     def close(self) -> None:
         """Close the file; no read may be under way."""
         os.close(self._descriptor)
+
+
+def read_at(descriptor: int, target: memoryview, offset: int) -> int:
+    """Read into ``target`` from ``offset`` on, without moving a file position; returns the bytes read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [target], offset)
+    data = os.pread(descriptor, target.nbytes, offset)  # macOS before 11
+    target[: len(data)] = data
+    return len(data)
 
 
 def _open(path: Path) -> tuple[int, bool]:

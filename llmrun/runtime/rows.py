@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.errors import DeviceError
+from llmrun.runtime.file import read_at
 
 REQUESTS = 16
 
@@ -54,11 +55,10 @@ class EmbeddingRows:
     def _read_row(self, row: int, target: memoryview) -> None:
         offset = self._tensor.offset + row * self._row_bytes
         try:
-            data = os.pread(self._descriptor, self._row_bytes, offset)
+            count = read_at(self._descriptor, target, offset)
         except OSError as error:
             raise DeviceError(
                 "read-failed", f"{self._path}: cannot read at offset {offset:,}: {error.strerror}"
             ) from error
-        if len(data) < self._row_bytes:
+        if count < self._row_bytes:
             raise DeviceError("read-failed", f"{self._path}: the file ends before offset {offset + self._row_bytes:,}")
-        target[:] = data
