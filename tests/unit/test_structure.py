@@ -4,6 +4,7 @@ The rules are checked on a fake tree first, since a checker that finds nothing p
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,15 @@ def plant(root: Path, files: Mapping[str, str]) -> Path:
 
 def test_llmrun_keeps_the_rules():
     assert violations(REPOSITORY) == []
+
+
+def test_the_structure_page_has_one_line_for_each_part():
+    page = (REPOSITORY / "docs" / "structure.md").read_text(encoding="utf-8")
+    parts = [path.name for path in (REPOSITORY / "llmrun").glob("[!_]*.py")]
+    parts += [f"{path.parent.name}/" for path in (REPOSITORY / "llmrun").glob("*/__init__.py")]
+    parts += [f"tests/{path.name}/" for path in (REPOSITORY / "tests").iterdir() if list(path.glob("test_*.py"))]
+    described = re.findall(r"^\| `([\w/]+(?:\.py|/))` \| \w", page, re.MULTILINE)
+    assert sorted(described) == sorted({*parts, "benchmarks/", "docs/"})
 
 
 def test_the_checker_sees_the_real_tree():
