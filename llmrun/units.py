@@ -14,7 +14,8 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 _FACTOR = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+# up to 15 digits, which a float still holds to the unit
+_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d+)?|\.\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_bytes(text: str) -> int:
