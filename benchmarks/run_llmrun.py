@@ -1,0 +1,135 @@
+"""Run llmrun through its Python API as `llmrun chat` does, and tell when what happened; other benchmarks start this.
+
+    python benchmarks/run_llmrun.py MODEL --ram 2.5GiB -p "The capital of France is" --new 16
+
+It differs from the command in one thing: it notes when the imports were done. As in the command, the weights are being
+read by then. Computes on the CPU only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common import Answer, Report, model_folder, print_report, process_counters
+
+from llmrun.units import parse_bytes
+
+if TYPE_CHECKING:
+    from llmrun.checkpoint import ModelSpec
+    from llmrun.engine.engine import Engine
+    from llmrun.planner import Plan
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started engine."""
+
+    spec: ModelSpec
+    plan: Plan
+    engine: Engine
+    imported_s: float
+
+
+@contextmanager
+def running(model: str, ram_bytes: int | None, context_tokens: int | None = None) -> Iterator[Running]:
+    """What ``cli.run.start`` and ``engine.start`` do, in their order: plan, start the readers, import, build."""
+    from llmrun.checkpoint import read_spec
+    from llmrun.cli.options import budget_within
+    from llmrun.hardware import default_budget, probe
+    from llmrun.planner import make_plan
+    from llmrun.runtime.host import HostWeights
+    from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Workload
+
+    spec = read_spec(model_folder(model))
+    budget = budget_within(default_budget(probe()), ram_bytes, 0)
+    workload = Workload(context_tokens=context_tokens or min(DEFAULT_CONTEXT_TOKENS, spec.context_tokens))
+    plan = make_plan(spec, workload, budget)
+    host = HostWeights(spec, plan)
+    host.start()
+    try:
+        gc.disable()
+        from llmrun.engine.engine import Engine
+
+        imported_s = time.monotonic()
+        engine = Engine(spec, plan, host, {})
+        gc.freeze()
+        gc.enable()
+        try:
+            yield Running(spec, plan, engine, imported_s)
+        finally:
+            engine.close()
+    finally:
+        host.close()
+
+
+def encode(engine: Engine, prompt: str, *, chat: bool) -> list[int]:
+    """The tokens of a prompt: as the model's chat template has it, or the bare text."""
+    from llmrun.engine.session import Message
+
+    tokenizer = engine.tokenizer
+    return tokenizer.encode_chat([Message("user", prompt)]) if chat else tokenizer.encode_text(prompt)
+
+
+def answer(engine: Engine, prompt_ids: Sequence[int], new_tokens: int) -> Answer:
+    """A greedy answer, with times and bytes for each token."""
+    from llmrun.events import Token
+    from llmrun.metrics import MetricsState, apply
+    from llmrun.settings import SamplingSettings
+
+    stream = engine.tokenizer.stream()
+    state, token_ids, token_s, read_bytes = MetricsState(), [], [], []
+    for event in engine.generate(prompt_ids, SamplingSettings(temperature=0, max_tokens=new_tokens), stream):
+        state = apply(state, event)
+        if isinstance(event, Token):
+            token_ids.append(event.token_id)
+            token_s.append(event.at_s)
+            read_bytes.append(process_counters()["read_bytes"])
+    return Answer(
+        prompt_ids=list(prompt_ids),
+        token_ids=token_ids,
+        text=stream.text,
+        token_s=token_s,
+        read_bytes=read_bytes,
+        streamed_bytes_per_token=(state.read_bytes_per_token or {}).get("disk"),
+        stall_share=state.decode.stall_share if state.decode else None,
+    )
+
+
+def report(run: Running, answers: list[Answer]) -> Report:
+    """What this process tells at its end."""
+    from llmrun.hardware import process_memory
+
+    planned = {line.label: line.nbytes for line in run.plan.memory[0].lines}
+    peak = process_memory().peak_rss_bytes
+    return Report(run.imported_s, answers, peak, process_counters()["write_bytes"], planned)
+
+
+def main() -> int:
+    """Answer the prompts of the command line one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--ram", type=parse_bytes, metavar="SIZE")
+    parser.add_argument("--context", type=int)
+    parser.add_argument("-p", "--prompt", action="append", required=True)
+    parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
+    parser.add_argument("--chat", action="store_true", help="put the prompts into the chat template")
+    parser.add_argument("--ignore-end", action="store_true", help="go on after the model's end token")
+    args = parser.parse_args()
+    with running(args.model, args.ram, args.context) as run:
+        if args.ignore_end:
+            run.engine.tokenizer.end_token_ids = frozenset()
+        prompts = [encode(run.engine, prompt, chat=args.chat) for prompt in args.prompt]
+        answers = [answer(run.engine, prompt, args.new) for prompt in prompts]
+        print_report(report(run, answers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
