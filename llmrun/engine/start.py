@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.checkpoint.spec import ModelSpec
+from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
 from llmrun.planner.plan import Plan, is_gpu
 from llmrun.runtime.host import HostWeights
@@ -24,6 +26,7 @@ def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False
     Raises:
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
     """
+    check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
     host = HostWeights(spec, plan)
     host.start()
     try:

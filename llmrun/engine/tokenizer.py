@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import AutoTokenizer
 
+from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.engine.generation_config import end_token_ids, load_generation_config
 from llmrun.engine.session import Message
 from llmrun.engine.text_stream import TextStream
@@ -18,8 +19,6 @@ from llmrun.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Any of these has a vocabulary; without one transformers fails late or makes an empty tokenizer.
-_VOCABULARY_PATTERNS = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.*", "tekken.json", "tokenization_*.py")
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -44,12 +43,7 @@ class ChatTokenizer:
             CheckpointError: ``no-tokenizer``, ``broken-tokenizer``, ``remote-code`` (it comes with its own Python
                 code and ``trust_remote_code`` is off), ``bad-generation-config``.
         """
-        if not any(next(folder.glob(pattern), None) for pattern in _VOCABULARY_PATTERNS):
-            raise CheckpointError(
-                "no-tokenizer",
-                f"{folder} has no tokenizer",
-                hint="copy tokenizer.json and tokenizer_config.json of the model into that folder",
-            )
+        check_tokenizer(folder)
         tokenizer = _load_tokenizer(folder, trust_remote_code)
         ends = end_token_ids(load_generation_config(folder))
         if tokenizer.eos_token_id is not None:

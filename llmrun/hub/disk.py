@@ -28,12 +28,15 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 
 def disk_full(folder: Path, needed_bytes: int, free_bytes: int) -> DeviceError:
     """The error with its table and hint."""
+    short_bytes = needed_bytes - free_bytes
+    # a file may also end at a quota or at `ulimit -f`, on a disk that has room
+    why = f"short by {format_bytes(short_bytes)}" if short_bytes > 0 else "but a quota or `ulimit -f` was reached"
     return DeviceError(
         "disk-full",
         f"{folder} has no room for the model",
         rows=(
             Row("needed", format_bytes(needed_bytes)),
-            Row("free", format_bytes(free_bytes), f"short by {format_bytes(needed_bytes - free_bytes)}"),
+            Row("free", format_bytes(free_bytes), why),
         ),
         hint="`llmrun rm MODEL` frees space; LLMRUN_CACHE and HF_HOME choose another disk",
     )

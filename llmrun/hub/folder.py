@@ -6,12 +6,12 @@ import json
 import re
 from pathlib import Path
 
+from llmrun.checkpoint.tokenizer_files import has_tokenizer
 from llmrun.errors import CheckpointError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "spiece.model")
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -49,7 +49,7 @@ def is_complete(folder: Path) -> bool:
         check_folder(folder)
     except CheckpointError:
         return False
-    return any((folder / name).is_file() for name in _TOKENIZERS)
+    return has_tokenizer(folder)
 
 
 def nbytes(folder: Path) -> int:

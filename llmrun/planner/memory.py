@@ -11,7 +11,7 @@ from llmrun.checkpoint.layout import layout
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.planner.plan import CPU, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, is_gpu
 from llmrun.settings import Budget, Workload
-from llmrun.units import GIB, MIB, format_bytes
+from llmrun.units import MIB, format_bytes
 
 RING_SLOTS = 2
 """One slot is computed while the other is filled; more only helps where layers differ a lot."""
@@ -122,7 +122,7 @@ def _lines(
     if weights:
         yield MemoryLine("weights", weights, f"{len(resident)} of {len(spec.units)} units resident")
     if ring:
-        yield MemoryLine("weight ring", ring.nbytes, f"{ring.slots} slots x {ring.slot_bytes / GIB:.2f} GiB")
+        yield MemoryLine("weight ring", ring.nbytes, f"{ring.slots} slots x {format_bytes(ring.slot_bytes)}")
     if kv:
         kv_per_token = sum(unit.kv_bytes_per_token for unit in computed)
         yield MemoryLine("KV cache", kv, f"{workload.context_tokens:,} tokens x {format_bytes(kv_per_token)}")

@@ -236,7 +236,7 @@ def test_too_little_ram_for_the_context_is_told_with_the_account_and_the_longest
     assert error.message == "No placement keeps the process within 721.9 MiB at 32,768 tokens of context"
     assert [row.label for row in error.rows] == ["weights", "weight ring", "KV cache", "workspace", "process", "total"]
     amounts = {row.label: (row.amount, row.detail) for row in error.rows}
-    assert amounts["weight ring"] == ("200.0 MiB", "2 slots x 0.10 GiB")
+    assert amounts["weight ring"] == ("200.0 MiB", "2 slots x 100.0 MiB")
     assert amounts["KV cache"] == ("192.0 MiB", "32,768 tokens x 6.0 KiB")
     assert amounts["total"][1].startswith("short by ")
     assert error.hint == "`--context 1024` is the longest context that fits"
