@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from llmrun.hub.folder import check_folder, nbytes
 from llmrun.hub.model import Origin
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 SCHEMA_VERSION = 1
 _RECORD = "llmrun.json"
 _PARTIAL = ".partial-"
-_STALE_AFTER_S = 60
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,15 @@ def scratch(target: Path) -> Iterator[Path]:
     """A folder beside ``target`` that goes away at the end, and after a killed process with the next one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{target.name}-", dir=target.parent))
-    # the lock says that its maker lives: it goes with the process, however that ends
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        partial.chmod(0o755)
-        yield partial
-    finally:
-        os.close(lock)
-        shutil.rmtree(partial, ignore_errors=True)
+    partial = target.parent / f"{_PARTIAL}{target.name}-{uuid4().hex[:8]}"
+    lock = _lock_of(partial)  # says that its maker lives: it goes with the process, however that ends
+    with lock:
+        try:
+            partial.mkdir()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def find(target: Path) -> Path | None:
@@ -121,19 +122,23 @@ def _read(path: Path) -> Record | None:
 
 
 def _sweep(root: Path) -> None:
-    for partial in root.glob(f"{_PARTIAL}*"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime < _STALE_AFTER_S:
-                continue
-            lock = os.open(partial, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(partial)
-            finally:
-                os.close(lock)
+    """Delete what a killed process left: a folder whose lock can be had."""
+    for lock_file in root.glob(f"{_PARTIAL}*{_LOCK}"):
+        partial = lock_file.with_name(lock_file.name.removesuffix(_LOCK))
+        with suppress(OSError), _lock_of(partial).acquire(blocking=False):
+            shutil.rmtree(partial, ignore_errors=True)
+            lock_file.unlink(missing_ok=True)
+
+
+def _lock_of(partial: Path) -> FileLock:
+    from filelock import FileLock  # a quarter of a second, and only those who make a model need it
+
+    return FileLock(f"{partial}{_LOCK}")
 
 
 def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps their entries by itself
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,11 +20,11 @@ from llmrun.planner.plan import CPU, Plan, is_gpu
 from llmrun.runtime.buffer import allocate
 from llmrun.runtime.file import WeightFile
 
-READERS = 8
-"""Requests in flight; from 8 on the NVMe disks that were measured give all they have."""
+READERS = 4
+"""Requests in flight. The kernel cuts each into many for the disk, so a few large ones keep it as busy as it can be."""
 
-BLOCK_BYTES = 4 << 20
-"""Bytes of a request."""
+BLOCK_BYTES = 32 << 20
+"""Bytes of a request: large, because a reader waits for the interpreter's lock, up to 5 ms, after each of them."""
 
 POLL_S = 0.1
 """How often a waiting thread looks whether it was told to stop."""
@@ -206,20 +206,27 @@ class HostWeights:
             return None
 
     def _open_fetch(self) -> _Fetch | None:
-        """The fetch that has requests left to make; a new one as soon as there is memory for the next unit."""
+        """The fetch that has requests left to make; a new one as soon as there is memory for the next unit.
+
+        While the ring is full, resident units further on come in: they have memory of their own.
+        """
         if self._current and self._current.blocks:
             return self._current
         if self._next is None:
             return None
-        memory, slot = self._resident.get(self._next.name), None
+        if self._next.name in self._resident or self._free:
+            unit, self._next = self._next, next(self._order, None)
+            return self._begin(unit)
+        ahead = next((name for name in self._resident if not self._fetches[name]), None)
+        return self._begin(self._spec.unit(ahead)) if ahead else None
+
+    def _begin(self, unit: UnitSpec) -> _Fetch:
+        memory, slot = self._resident.get(unit.name), None
         if memory is None:
-            if not self._free:
-                return None
             slot = self._free.pop(0)
             memory = self._slots[slot]
-        self._current = _Fetch(self._next, memory, slot, self._blocks(self._next, memory))
-        self._fetches[self._next.name].append(self._current)
-        self._next = next(self._order, None)
+        self._current = _Fetch(unit, memory, slot, self._blocks(unit, memory))
+        self._fetches[unit.name].append(self._current)
         return self._current
 
     def _blocks(self, unit: UnitSpec, memory: memoryview) -> deque[_Block]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -70,11 +69,10 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     dead = root / ".partial-tiny-dead"
     dead.mkdir(parents=True)
     (dead / "model.safetensors").touch()
-    os.utime(dead, (1, 1))
+    (root / ".partial-tiny-dead.lock").touch()
 
     def other_starts(folder):
         fill(folder)
-        os.utime(folder, (1, 1))
         build(root / "other", RECORD, fill)
         assert folder.exists()
 
