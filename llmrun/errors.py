@@ -82,7 +82,7 @@ class DeviceError(LlmrunError):
     exit_code = 5
 
 
-class Interrupted(LlmrunError):
+class Interrupted(LlmrunError):  # noqa: N818 - it is no error, though it ends a command as one does
     """The user stopped the work; what was generated is kept."""
 
     exit_code = 130

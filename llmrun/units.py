@@ -1,7 +1,8 @@
 """Bytes, seconds and rates as people write and read them.
 
 Every amount of memory in llmrun is an ``int`` of bytes; this module is the only place that turns one into text or text
-into one. People read GiB and MiB (powers of 1024); ``8GB`` and ``8G`` mean GiB too, as they do to most tools of this kind.
+into one. People read GiB and MiB (powers of 1024); ``8GB`` and ``8G`` mean GiB too, as they do to most tools of this
+kind.
 """
 
 from __future__ import annotations
