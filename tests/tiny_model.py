@@ -32,9 +32,9 @@ class Family:
     config: str
     options: dict[str, Any]
 
-    def build(self) -> Any:
+    def build(self, **changes: Any) -> Any:
         torch.manual_seed(7)
-        config = getattr(transformers, self.config)(**{**_SMALL, **self.options})
+        config = getattr(transformers, self.config)(**{**_SMALL, **self.options, **changes})
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         for name, parameter in model.named_parameters():
             if "norm" in name:  # all ones, they would hide a norm that was mixed up with another
@@ -57,8 +57,12 @@ FAMILIES = {
         Family("gemma3", "Gemma3TextConfig", {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16}),
         Family("phi3", "Phi3Config", {"sliding_window": 8, "tie_word_embeddings": False}),
         Family("mistral", "MistralConfig", {"sliding_window": 8, "tie_word_embeddings": False}),
-        Family("gpt-neox", "GPTNeoXConfig", {"tie_word_embeddings": False}),
-        Family("gpt2", "GPT2Config", {"n_embd": 32, "n_layer": 6, "n_head": 4, "n_positions": 256}),
+        Family("gpt-neox", "GPTNeoXConfig", {"tie_word_embeddings": False, "num_key_value_heads": 4}),
+        Family(
+            "gpt2",
+            "GPT2Config",
+            {"n_embd": 32, "n_layer": 6, "n_head": 4, "n_positions": 256, "num_key_value_heads": 4},
+        ),
     )
 }
 

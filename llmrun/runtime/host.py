@@ -58,8 +58,9 @@ class HostWeights:
     Memory: the resident units and the ring's slots, allocated here once, touched as they are read.
     """
 
-    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+    def __init__(self, spec: ModelSpec, plan: Plan, *, block_bytes: int = BLOCK_BYTES) -> None:
         self.bytes_read = 0
+        self._block_bytes = block_bytes
         self._spec = spec
         self._plan = plan
         self._layouts = {unit.name: layout(unit) for unit in spec.units}
@@ -232,9 +233,9 @@ class HostWeights:
     def _blocks(self, unit: UnitSpec, memory: memoryview) -> deque[_Block]:
         blocks: deque[_Block] = deque()
         for extent in self._layouts[unit.name].extents:
-            for done in range(0, extent.nbytes, BLOCK_BYTES):
+            for done in range(0, extent.nbytes, self._block_bytes):
                 begin = extent.buffer_offset + done
-                end = extent.buffer_offset + min(done + BLOCK_BYTES, extent.nbytes)
+                end = extent.buffer_offset + min(done + self._block_bytes, extent.nbytes)
                 blocks.append(_Block(extent.file, extent.file_offset + done, memory[begin:end]))
         return blocks
 

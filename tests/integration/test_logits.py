@@ -137,3 +137,22 @@ def test_window_that_moved_on_starts_over(saved: dict[str, tuple[Any, Path]]) ->
         assert reused == 0
         logits = forward.run(other[reused:])
         torch.testing.assert_close(logits, reference_logits(model, other)[-1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["all resident", "half streamed", "gpu, ram and disk"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_allocated_is_what_the_plan_counts(
+    saved: dict[str, tuple[Any, Path]], family: str, placement: str
+) -> None:
+    _, folder = saved[family]
+    spec = read_spec(folder)
+    plan = plan_of(spec, letters_for(spec, PLACEMENTS[placement]))
+    planned: dict[str, int] = {}
+    for line in (line for memory in plan.memory if memory.device == "cpu" for line in memory.lines):
+        planned[line.label] = line.nbytes
+    kv_lines = [line.nbytes for memory in plan.memory for line in memory.lines if line.label == "KV cache"]
+    with opened(spec, plan) as (forward, cache, host):
+        forward.run(some_tokens(12))
+        allocated = sum(memory.nbytes for memory in host.memories())
+        assert allocated == planned.get("weights", 0) + planned.get("weight ring", 0)
+        assert sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) == sum(kv_lines)
