@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from limited import Limits, SmallMachine, Usage
+
 from llmrun.units import GIB, format_bytes, parse_bytes
 
 HERE = Path(__file__).resolve().parent
@@ -55,11 +57,12 @@ class Answer:
 class Report:
     """What a process that ran a model tells of itself when it ends."""
 
-    imported_s: float  # when torch, transformers and llmrun's own modules were imported
+    imported_s: float  # when the last module was imported that is needed to begin
     answers: list[Answer]
     peak_rss_bytes: int  # VmHWM: pages of files included
     written_bytes: int  # what the process caused to be written to storage
     planned_bytes: dict[str, int] = field(default_factory=dict)  # llmrun's account of memory, line by line
+    engine_imported_s: float | None = None  # when llmrun's engine was imported, but not yet the family's code
 
     @classmethod
     def parse(cls, text: str) -> Report:
@@ -104,6 +107,14 @@ def run_tool(script: str, *args: str) -> Finished:
     """Run another script of this folder, on the whole machine."""
     began_s = time.monotonic()
     return wait_for(subprocess.Popen(tool(script, *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE), began_s)
+
+
+def run_tool_on(limits: Limits, path: Path, script: str, *args: str) -> tuple[Finished, Usage]:
+    """Run another script of this folder on a small machine with a cold page cache; ``path`` is on its disk."""
+    with SmallMachine(limits, path) as machine:
+        began_s = time.monotonic()
+        finished = wait_for(machine.popen(tool(script, *args), stdout=subprocess.PIPE), began_s)
+        return finished, machine.usage()
 
 
 def tool(script: str, *args: str) -> list[str]:

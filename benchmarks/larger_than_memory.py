@@ -3,9 +3,9 @@
     python benchmarks/larger_than_memory.py MODEL --ram 2.5GiB --machine 3GiB
     python benchmarks/larger_than_memory.py MODEL --ram 2.5GiB --machine 3GiB --disk 1GiB --part decode
 
-`tokens`: three greedy answers of llmrun on the small machine against plain transformers on the whole one (it has to fit
-there), with peak anonymous memory, and what was written anywhere. `decode`: bytes read per token over seconds per token,
-against a plain direct-I/O reader of the same files in the same process, in turns (see `segments.py`). Needs root.
+`tokens`: three greedy answers of llmrun on the small machine against plain transformers on the whole one, which the
+model has to fit, with peak anonymous memory, and what was written anywhere. `decode`: bytes read per token over seconds
+per token, against a plain direct-I/O reader of the same files, in turns (see `segments.py`). Needs root.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from common import (
     note,
     print_host,
     run_tool,
+    run_tool_on,
     spread,
     table,
     tool,
@@ -116,14 +118,12 @@ def decode(folder: Path, args: Any) -> dict[str, Any]:  # noqa: ANN401
     """The second part; prints its row."""
     note("decode and plain reads in turns")
     options = ["--ram", args.ram, "--pairs", args.pairs, "--tokens", args.tokens, "--seconds", args.seconds]
-    command = tool("segments.py", str(folder), *map(str, options))
-    with SmallMachine(Limits(args.machine, args.disk), folder) as machine:
-        output = wait_for(machine.popen(command, stdout=subprocess.PIPE), time.monotonic()).output
-        usage = machine.usage()
-    result: dict[str, Any] = json.loads(output)
+    limits = Limits(args.machine, args.disk)
+    finished, usage = run_tool_on(limits, folder, "segments.py", str(folder), *map(str, options))
+    result: dict[str, Any] = json.loads(finished.output)
     segments = [Segment(**segment) for segment in result["segments"]]
     readings = [Reading(**reading) for reading in result["readings"]]
-    around = [(a.bytes_per_s + b.bytes_per_s) / 2 for a, b in zip(readings, readings[1:], strict=False)]
+    around = [(a.bytes_per_s + b.bytes_per_s) / 2 for a, b in pairwise(readings)]
     pairs = [segment.bytes_per_s / rate for segment, rate in zip(segments, around, strict=True)]
     print(decode_rows(segments, around, pairs, result))
     return {**result, "ratios": pairs, "usage": asdict(usage)}

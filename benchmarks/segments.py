@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,9 +50,8 @@ class Segment:
 def measure(events: Iterable[Event], plan: Plan) -> Segment:
     """Fold the events from the first token's to the last token's."""
     first_s = last_s = 0.0
-    tokens = nbytes = 0
-    waited_s = stall_s = 0.0
-    compute_s: Counter[str] = Counter()
+    tokens, nbytes, waited_s, stall_s = 0, 0, 0.0, 0.0
+    compute_s: defaultdict[str, float] = defaultdict(float)
     for event in events:
         if not isinstance(event, Token) and not first_s:
             continue
