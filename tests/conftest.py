@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,3 +10,18 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_tokenizer import build_tokenizer
 
     return build_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """A tiny random Llama with a tokenizer of the same vocabulary; ``folder`` is a copy that may be changed."""
+    from tiny_model import FAMILIES, save
+
+    folder = shutil.copytree(tokenizer_folder, tmp_path_factory.mktemp("checkpoint") / "tiny")
+    return save(FAMILIES["llama"].build(vocab_size=320, eos_token_id=319), folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    """A tiny random Llama of this test's own."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "tiny")

@@ -66,6 +66,7 @@ def _root(
 def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:
     """Run the command line and return its exit code; every error has been told when it returns."""
     _replace_what_cannot_be_encoded()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings say again, at length, what our errors say
     try:
         code = _invoke(app, sys.argv[1:] if args is None else args)
         sys.stdout.flush()

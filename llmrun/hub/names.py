@@ -30,7 +30,7 @@ def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> Local
     """
     name = name or wanted()
     path = Path(name).expanduser()
-    if path.is_dir():
+    if _is_folder(path):
         return LocalModel(name, check_folder(path), Origin.FOLDER)
     if path.suffix.lower() == ".gguf":
         return LocalModel(name, import_gguf(path, notify=notify), Origin.GGUF)
@@ -97,6 +97,20 @@ def _snapshot(name: str, folder: Path) -> LocalModel:
     return LocalModel(name, folder, Origin.HUGGINGFACE, revision=folder.name)
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; a name that no file system takes is none.
+
+    Raises:
+        CheckpointError: ``folder-unreadable``, a folder above it may not be entered.
+    """
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        raise CheckpointError("folder-unreadable", f"{path} cannot be read: {error.strerror}") from error
+    except OSError:
+        return False
+
+
 def _tried(source: str, outcome: str) -> Row:
     return Row(source, "no", outcome)
 
@@ -119,6 +133,8 @@ def _unknown(name: str) -> CheckpointError:
         _tried("Hugging Face id", "not of the form ORG/NAME[@REVISION]"),
     )
     near = f"did you mean `{close}`? " if close and not _looks_like_path(name) else ""
+    if " " in name and not near:
+        near = "a prompt is given with -p; "
     return CheckpointError(
         "model-not-found", f"there is no model {name!r}", rows=tried, hint=f"{near}`llmrun list` shows what there is"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import torch
 import transformers
 from placing import letters_for, plan_of
-from tiny_model import FAMILIES, save
 
 from llmrun.checkpoint import read_spec
 from llmrun.engine.engine import Engine
@@ -24,14 +22,6 @@ from llmrun.settings import SamplingSettings, Workload
 
 GREEDY = SamplingSettings(temperature=0, max_tokens=12)
 PROMPT = [5, 60, 70, 80, 90, 100]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, tokenizer_folder: Path) -> Path:
-    family = FAMILIES["llama"]
-    family.options.update(vocab_size=320, eos_token_id=319)
-    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    return save(family.build(), tmp_path)
 
 
 def plan(folder: Path, letters: str = "dRRdRdRdR", context_tokens: int = 64) -> Plan:

@@ -1,24 +1,16 @@
 """The command line from outside: what it imports, how it fails, how it is stopped."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from run_cli import ENVIRONMENT, llmrun
 
 FAKE_CHAT = str(Path(__file__).parent / "fake_chat.py")
 HEAVY = {"torch", "transformers", "numpy", "rich", "prompt_toolkit", "huggingface_hub", "scipy"}
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLMRUN_")}
-
-
-def llmrun(*args, stdin="", **env):
-    return subprocess.run(
-        [sys.executable, "-m", "llmrun", *args],
-        input=stdin, capture_output=True, text=True, env=ENVIRONMENT | env, timeout=60, check=False,
-    )  # fmt: skip
 
 
 def fake_chat(*args, **env):
@@ -108,6 +100,20 @@ def test_interrupt_keeps_what_was_answered():
     assert set(out.rstrip("\n")) <= {"."}
     assert err.splitlines()[-2:] == ["error: interrupted", "stopped by the user"]
     assert "Traceback" not in err
+
+
+def test_interrupt_while_the_command_is_still_imported():
+    code = (
+        "import sys\n"
+        "from llmrun.__main__ import main\n"
+        "class Finder:\n"
+        "    def find_spec(name, *rest):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\nstopped by the user\n")
 
 
 def test_interrupt_with_json_gives_the_object():
