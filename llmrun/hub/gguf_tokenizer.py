@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,12 @@ def save_tokenizer(source: Path, folder: Path) -> None:
         raise CheckpointError(
             "gguf-tokenizer", f"{source} has no tokenizer that transformers can rebuild: {error!r}"
         ) from error
-    tokenizer.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the tokenizers library is Rust, which gives the system's error as text only
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
+        raise
 
 
 def _split_digits(backend: Any, pre_tokenizer: str | None) -> None:  # noqa: ANN401 - a tokenizers.Tokenizer
