@@ -43,7 +43,7 @@ class Shape:
         return cls(int(threads), parse_bytes(block))
 
 
-SHAPES = tuple(Shape(threads, block * MIB) for threads, block in ((4, 4), (8, 1), (8, 4), (8, 8), (16, 1), (16, 4)))
+SHAPES = tuple(Shape(threads, block * MIB) for threads, block in ((4, 4), (8, 4), (16, 4), (4, 16), (2, 32), (4, 32)))
 
 
 @dataclass(frozen=True)
