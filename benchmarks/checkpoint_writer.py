@@ -61,14 +61,15 @@ class CheckpointWriter:
     def _finish(self) -> None:
         weight_map = {}
         for index, names in enumerate(self._shards):
-            file = f"model-{index + 1:05d}-of-{len(self._shards):05d}.safetensors"
-            self._part(index).rename(self._folder / file)
-            weight_map.update(dict.fromkeys(names, file))
+            shard = f"model-{index + 1:05d}-of-{len(self._shards):05d}.safetensors"
+            self._part(index).rename(self._folder / shard)
+            weight_map.update(dict.fromkeys(names, shard))
         index_json = {"metadata": {"total_size": self.nbytes}, "weight_map": weight_map}
         (self._folder / "model.safetensors.index.json").write_text(json.dumps(index_json, indent=2))
         (self._folder / "config.json").write_text(json.dumps(self._config, indent=2))
         for file in self._like.iterdir():
-            if file.suffix in _COPIED and "index" not in file.name and not (self._folder / file.name).exists():
+            is_own = "index" in file.name or file.name == "llmrun.json"  # what llmrun notes about an import of its own
+            if file.suffix in _COPIED and not is_own and not (self._folder / file.name).exists():
                 shutil.copy(file, self._folder / file.name)
 
 

@@ -48,7 +48,8 @@ SHAPES = {
 
 def config(shape: Shape, like: dict[str, Any]) -> dict[str, Any]:
     """A Llama config, with the vocabulary and the special tokens of ``like``."""
-    kept = {name: like[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id") if name in like}
+    names = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+    kept: dict[str, Any] = {name: like[name] for name in names if name in like}
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
