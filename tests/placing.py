@@ -57,13 +57,16 @@ def emulated(device: str) -> Accelerator:
 
 @contextmanager
 def opened(
-    spec: ModelSpec, plan: Plan, accelerator: Callable[[str], Accelerator] = emulated
+    spec: ModelSpec,
+    plan: Plan,
+    accelerator: Callable[[str], Accelerator] = emulated,
+    cancel: threading.Event | None = None,
 ) -> Iterator[tuple[Forward, KVCache, HostWeights]]:
     host = HostWeights(spec, plan)
     host.start()
     devices = {p.device for p in plan.placements if is_gpu(p.device)}
     accelerators = {device: accelerator(device) for device in devices}
-    residency = Residency(spec, plan, host, accelerators, lambda event: None, threading.Event())
+    residency = Residency(spec, plan, host, accelerators, lambda event: None, cancel or threading.Event())
     try:
         cache = KVCache(spec, plan.workload)
         chunk_tokens = plan.workload.prefill_chunk_tokens

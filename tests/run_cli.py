@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLMRUN_")}
@@ -14,11 +15,19 @@ LLMRUN = (sys.executable, "-m", "llmrun")
 Done = subprocess.CompletedProcess[str]
 
 
-def llmrun(*args: object, stdin: str = "", prefix: Sequence[str] = (), preexec: Any = None, **env: object) -> Done:
+def llmrun(
+    *args: object,
+    stdin: str = "",
+    prefix: Sequence[str] = (),
+    preexec: Any = None,
+    cwd: Path | None = None,
+    **env: object,
+) -> Done:
     """Run a command to its end; ``prefix`` stands before it, ``preexec`` runs in the child, ``env`` is added."""
     return subprocess.run(
         [*prefix, *LLMRUN, *map(str, args)],
-        input=stdin, capture_output=True, text=True, timeout=100, check=False, preexec_fn=preexec, env=_with(env),
+        input=stdin, capture_output=True, text=True, timeout=100, check=False, preexec_fn=preexec,
+        cwd=cwd, env=_with(env),
     )  # fmt: skip
 
 

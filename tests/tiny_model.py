@@ -80,3 +80,13 @@ def reference_logits(model: Any, tokens: list[int]) -> torch.Tensor:
 
 def some_tokens(count: int, seed: int = 3) -> list[int]:
     return torch.randint(3, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def say_only(model: Any, token: int, other: int) -> Any:
+    """Make a model answer with these two tokens, one or the other, for ever and whatever it is asked."""
+    with torch.no_grad():
+        head = model.get_output_embeddings().weight
+        direction = torch.randn(head.shape[1])
+        head.zero_()
+        head[token], head[other] = direction, -direction
+    return model

@@ -65,6 +65,7 @@ class Residency:
     def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
         """The tensors of a unit by their names in the checkpoint, on the device that computes it."""
         if unit in self._held:
+            self._check_cancelled()  # between the chunks of a long prompt
             yield self._held[unit]
             return
         weights = self._permanent.get(unit)

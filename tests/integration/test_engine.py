@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from placing import letters_for, plan_of
+from placing import letters_for, opened, plan_of
+from tiny_model import FAMILIES, reference_logits, save, some_tokens
 
 from llmrun.checkpoint import read_spec
 from llmrun.engine.engine import Engine
 from llmrun.engine.start import start_engine
-from llmrun.errors import CheckpointError, DeviceError, UsageError
+from llmrun.errors import CheckpointError, DeviceError, Interrupted, UsageError
 from llmrun.events import Accepted, Event, Finished, FinishReason, MemorySample, PrefillProgress, Token
 from llmrun.planner.plan import Plan
 from llmrun.settings import SamplingSettings, Workload
@@ -106,6 +107,35 @@ def test_closing_the_stream_stops_the_work_and_keeps_the_engine(folder: Path, en
     stream.close()
     other = [7, 8, 9, 200, 201]
     assert tokens_of(answer(engine, other)) == expected_tokens(folder, other)
+
+
+class CancelledAfter(threading.Event):
+    """Is set by being asked: after ``count`` times, so that a pass breaks off at that very point."""
+
+    count = 10**9
+
+    def is_set(self) -> bool:
+        self.count -= 1
+        return self.count < 0
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_a_long_prompt_that_is_broken_off_anywhere_leaves_the_cache_as_it_was(tmp_path: Path, family: str) -> None:
+    model = FAMILIES[family].build()
+    spec = read_spec(save(model, tmp_path))
+    tokens, cancel = some_tokens(60), CancelledAfter()
+    expected = reference_logits(model, tokens)[-1]
+    with opened(spec, plan_of(spec, "dRRdRdRdR"), cancel=cancel) as (forward, cache, _):
+        for count in range(3, 24, 4):  # it is asked at least 25 times: for 6 layers, their 3 chunks each, and the head
+            cancel.count = 10**9
+            cache.reuse([])
+            forward.run(tokens[:20])
+            cancel.count = count
+            with pytest.raises(Interrupted):
+                forward.run(tokens[20:])
+            cancel.count = 10**9
+            kept = cache.reuse(tokens)
+            torch.testing.assert_close(forward.run(tokens[kept:]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_no_thread_is_left(folder: Path) -> None:
