@@ -32,11 +32,17 @@ def spread(layers: Sequence[str], count: int) -> frozenset[str]:
 def fill(spec: ModelSpec, workload: Workload, budget: Budget, choose: Choose) -> tuple[Placement, ...]:
     """The placement that keeps the most layers on the fast tiers; the leanest one if nothing fits.
 
-    The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident.
+    The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident. A GPU that
+    cannot hold even the leanest placement is left alone.
     """
     search = _Search(spec, workload, budget, choose)
     candidates = [search.run(stream_head=stream_head) for stream_head in (False, True)]
-    return max(candidates, key=search.rank)
+    best = max(candidates, key=search.rank)
+    full = [memory for memory in account(spec, workload, budget, best) if memory.device != CPU and not memory.fits]
+    if not full:
+        return best
+    smallest = min(full, key=lambda memory: memory.budget_bytes).device
+    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose)
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class _Search:
             start = self._evict(start, device, home=CPU)
         return self._embed(self._evict(start, CPU, home=DISK))
 
-    def rank(self, placements: Sequence[Placement]) -> tuple[bool, int]:
-        """Feasible first, then the bytes that need not be read again for every token."""
+    def rank(self, placements: Sequence[Placement]) -> tuple[int, int]:
+        """Least over the budget first, then the bytes that need not be read again for every token."""
         resident = sum(self.spec.unit(placement.unit).nbytes for placement in placements if placement.home != DISK)
-        return all(memory.fits for memory in self._account(placements)), resident
+        over = sum(max(0, memory.nbytes - memory.budget_bytes) for memory in self._account(placements))
+        return -over, resident
 
     def _account(self, placements: Sequence[Placement]) -> tuple[DeviceMemory, ...]:
         return account(self.spec, self.workload, self.budget, placements)
@@ -92,7 +99,7 @@ class _Search:
             seen_bytes += vram_bytes[device]
             ends.append(seen_bytes / total_bytes * len(layers))
         return {
-            unit.name: next(device for device, end in zip(devices, ends, strict=True) if index < end)
+            unit.name: next(device for device, end in zip(devices, ends, strict=True) if index + 0.5 < end)
             for index, unit in enumerate(layers)
         }
 

@@ -9,7 +9,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import PlanError, Row, UsageError
 from llmrun.planner.fill import fill, last, spread
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import CPU, DeviceMemory, Placement, Plan
+from llmrun.planner.plan import DeviceMemory, Placement, Plan
 from llmrun.settings import Budget, Workload
 from llmrun.units import MIB, format_bytes
 
@@ -64,14 +64,13 @@ def _plan(spec: ModelSpec, workload: Workload, budget: Budget, planner: str) -> 
 
 
 def _over_budget(spec: ModelSpec, plan: Plan, budget: Budget) -> PlanError:
-    memory = next(memory for memory in plan.memory if not memory.fits)
+    memory = plan.memory[0]  # of the RAM: a GPU that is too small is left alone
     short_bytes = memory.nbytes - memory.budget_bytes
     rows = [Row(line.label, format_bytes(line.nbytes), line.detail) for line in memory.lines]
     rows.append(Row("total", format_bytes(memory.nbytes), f"short by {format_bytes(short_bytes)}"))
-    place = "" if memory.device == CPU else f" on {memory.device}"
     return PlanError(
         "plan-over-budget",
-        f"No placement keeps the process within {format_bytes(memory.budget_bytes)}{place} "
+        f"No placement keeps the process within {format_bytes(memory.budget_bytes)} "
         f"at {plan.workload.context_tokens:,} tokens of context",
         rows=tuple(rows),
         hint=_hint(spec, plan, budget, memory),
@@ -79,15 +78,14 @@ def _over_budget(spec: ModelSpec, plan: Plan, budget: Budget) -> PlanError:
 
 
 def _hint(spec: ModelSpec, plan: Plan, budget: Budget, memory: DeviceMemory) -> str:
-    """The longest context that fits or, if none does, the smallest budget that is enough; both are tried out here."""
+    """The longest context that fits or, if none does, a budget that is enough; both are tried out here."""
     context_tokens = _longest_context(spec, plan, budget)
     if context_tokens:
         return f"`--context {context_tokens}` is the longest context that fits"
-    option = "--ram" if memory.device == CPU else "--vram"
     needed_bytes = memory.nbytes
-    while not _fits_with(spec, plan, budget, memory.device, needed_bytes):
+    while not _plan(spec, plan.workload, replace(budget, ram_bytes=needed_bytes), plan.planner).fits:
         needed_bytes += 16 * MIB
-    return f"`{option} {-(-needed_bytes // MIB)}MiB` is enough for this context"
+    return f"`--ram {-(-needed_bytes // MIB)}MiB` is enough for this context"
 
 
 def _longest_context(spec: ModelSpec, plan: Plan, budget: Budget) -> int:
@@ -98,12 +96,3 @@ def _longest_context(spec: ModelSpec, plan: Plan, budget: Budget) -> int:
         workload = replace(plan.workload, context_tokens=256 * middle)
         low, high = (middle, high) if _plan(spec, workload, budget, plan.planner).fits else (low, middle - 1)
     return 256 * low
-
-
-def _fits_with(spec: ModelSpec, plan: Plan, budget: Budget, device: str, nbytes: int) -> bool:
-    if device == CPU:
-        enlarged = replace(budget, ram_bytes=nbytes)
-    else:
-        enlarged = replace(budget, vram_bytes={**budget.vram_bytes, device: nbytes})
-    memories = _plan(spec, plan.workload, enlarged, plan.planner).memory
-    return next(memory for memory in memories if memory.device == device).fits

@@ -120,10 +120,10 @@ def test_greedy_streams_the_last_layers(spec, work, ram_bytes):
 
 
 @many
-@given(specs(unlike_layers), works, st.integers(0, GIB), planners)
-def test_the_hint_is_true(spec, work, ram_bytes, planner):
+@given(specs(unlike_layers), works, st.integers(0, GIB), vrams, planners)
+def test_the_hint_is_true(spec, work, ram_bytes, vram_bytes, planner):
     try:
-        make_plan(spec, work, Budget(ram_bytes), planner=planner)
+        make_plan(spec, work, Budget(ram_bytes, vram_bytes), planner=planner)
     except PlanError as error:
         hint = error.hint or ""
     else:
@@ -132,11 +132,13 @@ def test_the_hint_is_true(spec, work, ram_bytes, planner):
     ram = re.fullmatch(r"`--ram (\d+)MiB` is enough for this context", hint)
     if context:
         longest, longer = (replace(work, context_tokens=int(context[1]) + more) for more in (0, 256))
-        assert plan_or_none(spec, longest, Budget(ram_bytes), planner)
-        assert longer.context_tokens > work.context_tokens or not plan_or_none(spec, longer, Budget(ram_bytes), planner)
+        assert plan_or_none(spec, longest, Budget(ram_bytes, vram_bytes), planner)
+        assert longer.context_tokens > work.context_tokens or not plan_or_none(
+            spec, longer, Budget(ram_bytes, vram_bytes), planner
+        )
     else:
         assert ram, hint
-        assert plan_or_none(spec, work, Budget(int(ram[1]) * MIB), planner)
+        assert plan_or_none(spec, work, Budget(int(ram[1]) * MIB, vram_bytes), planner)
 
 
 @settings(deadline=None, max_examples=30)  # where nothing fits, the hint is searched for twice
