@@ -51,7 +51,7 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> ModelConfig
             ``remote-code``.
     """
     if folder.is_dir() and not (folder / CONFIG_FILE).exists():
-        raise CheckpointError("broken-config", f"{folder} has no {CONFIG_FILE}")
+        raise CheckpointError("no-config", f"{folder} has no {CONFIG_FILE}")
     raw = read_json_file(folder / CONFIG_FILE, reference="broken-config", max_bytes=MAX_CONFIG_BYTES)
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or not model_type:

@@ -45,7 +45,7 @@ def _file_names(folder: Path) -> set[str]:
 def _no_shards(folder: Path, names: set[str]) -> CheckpointError:
     pickles = sorted(name for name in names if name.endswith(_PICKLE_SUFFIXES))
     if not pickles:
-        return CheckpointError("missing-shard", f"{folder} holds no .safetensors file")
+        return CheckpointError("no-weights", f"{folder} holds no .safetensors file")
     return CheckpointError(
         "pickle-checkpoint",
         f"{folder} holds its weights as {pickles[0]}: a pickle can run any code when it is read, so llmrun does not",

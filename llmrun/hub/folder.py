@@ -20,7 +20,7 @@ def check_folder(folder: Path) -> Path:
     """The absolute path of a folder that has a config and safetensors.
 
     Raises:
-        CheckpointError: ``folder-unreadable``, ``no-config``, ``pickle-checkpoint``, ``gguf-in-folder``,
+        CheckpointError: ``unreadable``, ``no-config``, ``pickle-checkpoint``, ``gguf-in-folder``,
             ``no-weights``, ``missing-shard``.
     """
     names = _names(folder)
@@ -61,7 +61,7 @@ def _names(folder: Path) -> set[str]:
     try:
         return {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise CheckpointError("folder-unreadable", f"{folder} cannot be read: {error.strerror}") from error
+        raise CheckpointError("unreadable", f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _missing_shards(folder: Path) -> list[str]:

@@ -101,12 +101,12 @@ def _is_folder(path: Path) -> bool:
     """Whether it is one; a name that no file system takes is none.
 
     Raises:
-        CheckpointError: ``folder-unreadable``, a folder above it may not be entered.
+        CheckpointError: ``unreadable``, a folder above it may not be entered.
     """
     try:
         return path.is_dir()
     except PermissionError as error:
-        raise CheckpointError("folder-unreadable", f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError("unreadable", f"{path} cannot be read: {error.strerror}") from error
     except OSError:
         return False
 

@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_read(closed: str, folder: Path) -> None:
         done = llmrun("chat", inner, "-p", "hi", prefix=without_the_rights_of_root())
     finally:
         shut.chmod(0o755)
-    assert str(inner) in refused(done, 4, "folder-unreadable")[0]
+    assert str(inner) in refused(done, 4, "unreadable")[0]
 
 
 def without_the_rights_of_root() -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    assert reference_of(str(folder)) == "folder-unreadable"
+    assert reference_of(str(folder)) == "unreadable"
 
 
 def test_a_name_that_nobody_knows_gets_what_was_tried_and_the_nearest_alias():
