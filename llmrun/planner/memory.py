@@ -19,7 +19,7 @@ RING_SLOTS = 2
 PROCESS_BYTES = 480 * MIB
 """Interpreter, torch, transformers and libraries, with the file pages they map (`benchmarks/process_memory.py`)."""
 
-TOKENIZER_BYTES_PER_ENTRY = 1200
+TOKENIZER_BYTES_PER_ENTRY = 2000
 """RAM of a fast tokenizer for each entry of its vocabulary (`benchmarks/process_memory.py`)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB

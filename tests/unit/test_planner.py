@@ -233,7 +233,7 @@ def refusal(ram_bytes, vram_bytes=None, work=WORK, spec=SPEC):
 def test_too_little_ram_for_the_context_is_told_with_the_account_and_the_longest_one_that_fits():
     ram_bytes = RAM_BESIDE + KV_BYTES + 200 * MIB
     error = refusal(ram_bytes, work=replace(WORK, context_tokens=32768))
-    assert error.message == "No placement keeps the process within 721.9 MiB at 32,768 tokens of context"
+    assert error.message == "No placement keeps the process within 722.7 MiB at 32,768 tokens of context"
     assert [row.label for row in error.rows] == ["weights", "weight ring", "KV cache", "workspace", "process", "total"]
     amounts = {row.label: (row.amount, row.detail) for row in error.rows}
     assert amounts["weight ring"] == ("200.0 MiB", "2 slots x 100.0 MiB")
@@ -245,14 +245,14 @@ def test_too_little_ram_for_the_context_is_told_with_the_account_and_the_longest
 def test_ram_that_no_context_fits_in_is_told_with_how_much_is_enough():
     error = refusal(50 * MIB)
     assert error.message == "No placement keeps the process within 50.0 MiB at 1,024 tokens of context"
-    assert error.hint == "`--ram 722MiB` is enough for this context"
-    assert placed(722 * MIB) == "dRddddddd"
+    assert error.hint == "`--ram 723MiB` is enough for this context"
+    assert placed(723 * MIB) == "dRddddddd"
 
 
 def test_a_gpu_too_small_to_help_is_left_alone():
     assert placed(2 * GIB, {"gpu:0": 100 * MIB}) == "RRRRRRRRR"
     assert placed(2 * GIB, {"gpu:0": 100 * MIB, "gpu:1": 2 * GIB}) == "R11111111"
-    assert refusal(50 * MIB, {"gpu:0": 100 * MIB}).hint == "`--ram 722MiB` is enough for this context"
+    assert refusal(50 * MIB, {"gpu:0": 100 * MIB}).hint == "`--ram 723MiB` is enough for this context"
 
 
 def test_a_context_beyond_the_models_own():
