@@ -151,8 +151,10 @@ class Session:
         """
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError("bad-session-file", f"{path} cannot be read: {error}") from error
+        except OSError as error:
+            raise UsageError("bad-session-file", f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError("bad-session-file", f"{path} is not a saved conversation: {error}") from error
         return _parse_messages(path, value)
 
     def _answer(self, turns: tuple[Message, ...]) -> Generator[Event, None, None]:

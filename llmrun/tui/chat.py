@@ -103,7 +103,8 @@ def note_to_stderr() -> Write:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    console = Console(file=sys.stderr, highlight=False)
+    console.soft_wrap = not console.is_terminal  # lines are broken between words for people only
     return lambda text: console.print(Text(text, style=theme.DIM))
 
 

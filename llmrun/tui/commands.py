@@ -164,7 +164,7 @@ def _read(talk: Talk, rest: str) -> Outcome:
 def _path(command: str, text: str) -> Path:
     if not text:
         raise UsageError("bad-option", f"/{command} needs the name of a file", hint=f"`/{command} FILE`")
-    return Path(text).expanduser()
+    return Path(text.strip('"')).expanduser()
 
 
 def _stats(talk: Talk, rest: str) -> Outcome:
