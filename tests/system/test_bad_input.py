@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from run_cli import llmrun, refused
 
@@ -29,31 +30,30 @@ def test_a_limit_that_is_no_amount(folder: Path) -> None:
     assert "--ram 8GiB" in lines[1]
 
 
-def test_too_little_memory_is_told_with_an_account_and_its_hint_is_true(folder: Path) -> None:
+def test_too_little_memory_is_told_with_an_account_and_its_hint_is_true(folder: Path, tmp_path: Path) -> None:
     lines = refused(llmrun("chat", folder, "-p", "hi", LLMRUN_RAM="50MiB"), 3, "plan-over-budget")
     assert "within 50.0 MiB at 256 tokens" in lines[0]
     labels = [line.split("  ")[1] for line in lines[1:-1]]
     assert labels == ["weights", "weight ring", "KV cache", "workspace", "process", "total"]
     hint = re.fullmatch(r"hint: `--ram (\d+MiB)` is enough for this context", lines[-1])
     assert hint
-    answer = json.loads(llmrun("chat", folder, "-p", "hi", "--max-tokens", 3, "--json", "--ram", hint[1]).stdout)
-    memory = answer["memory"]["cpu"]
+    memory = answer_that_writes_nothing(folder, tmp_path / "home", LLMRUN_RAM=hint[1])["memory"]["cpu"]
     assert memory["peak_bytes"] <= memory["budget_bytes"] == int(hint[1].removesuffix("MiB")) << 20
 
 
-def test_an_answer_writes_nothing_but_small_caches(folder: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
+def answer_that_writes_nothing(folder: Path, home: Path, **env: str) -> dict[str, Any]:
+    """The object of ``--json``, the only thing on standard output; the disk has new caches of 16 KiB at most."""
     home.mkdir()
     before = snapshot(folder)
     where = {"HOME": home, "TMPDIR": home, "XDG_CACHE_HOME": home / "cache", "XDG_STATE_HOME": home / "state"}
-    done = llmrun("chat", folder, "-p", "hi", "--max-tokens", 3, "--json", cwd=home, HF_HOME=home / "hf", **where)
-    assert done.returncode == 0, done.stderr
-    answer, end = json.JSONDecoder().raw_decode(done.stdout)
-    assert done.stdout[end:] == "\n"
-    assert answer["new_tokens"] == 3
-    assert done.stderr == ""
+    options = ["--max-tokens", 3, "--json"]
+    done = llmrun("chat", folder, "-p", "hi", *options, cwd=home, HF_HOME=home / "hf", **where, **env)
+    assert (done.returncode, done.stderr) == (0, "")
     assert snapshot(folder) == before
-    assert sum(size for size, _ in snapshot(home).values()) < 16 << 10
+    assert sum(size for size, _ in snapshot(home).values()) <= 16 << 10
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["new_tokens"] == 3
+    return answer
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:

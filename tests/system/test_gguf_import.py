@@ -179,6 +179,19 @@ def test_a_disk_that_fills_on_the_way_leaves_nothing(tmp_path, cache, monkeypatc
     assert everything(cache) == []
 
 
+def test_a_disk_that_fills_under_the_tokenizer_is_told_alike(tmp_path, cache, monkeypatch):
+    write_gguf(tmp_path / "tiny.gguf", "llama", tiny_model("llama"))
+
+    def fill_up(self, folder):
+        raise Exception("No space left on device (os error 28)")  # as the tokenizers library does
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", fill_up)
+    with pytest.raises(DeviceError) as caught:
+        resolve(str(tmp_path / "tiny.gguf"), notify=lambda line: None)
+    assert caught.value.reference == "disk-full"
+    assert everything(cache) == []
+
+
 def test_sigint_on_the_way_leaves_nothing(tmp_path, cache):
     write_gguf(tmp_path / "tiny.gguf", "llama", tiny_model("llama"))
     program = (
