@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+FIRST_LAYER = "layer 0"
+
 
 class WeightSource(Protocol):
     """Where a wrapper gets the weights of its unit."""
@@ -115,14 +117,17 @@ class HeadModule(UnitModule):
 
 
 class EmbeddingModule(UnitModule):
-    """The token embedding: ids ``(B, T)`` to ``(B, T, D)``, from only those rows where the matrix is not resident."""
+    """The token embedding: ids ``(B, T)`` to ``(B, T, D)``, from only those rows where the matrix is not resident.
+
+    The result lies on the device of the first layer, so that the model makes its masks and rotary embeddings there.
+    """
 
     def forward(self, input_ids: torch.Tensor) -> Any:  # noqa: ANN401
         """The original's output, computed on the rows that the ids name."""
         if self._gate.hidden is not None:
             return self._gate.hidden
         ids, weight = self._source.rows(input_ids)
-        return functional_call(self.inner, {"weight": weight}, (ids,))
+        return move(functional_call(self.inner, {"weight": weight}, (ids,)), self._source.device(FIRST_LAYER))
 
 
 def move(value: Any, device: torch.device) -> Any:  # noqa: ANN401

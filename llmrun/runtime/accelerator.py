@@ -5,6 +5,8 @@ The emulation runs the same code on machines without a GPU: its memory has a bud
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -12,6 +14,8 @@ import torch
 
 from llmrun.errors import DeviceError
 from llmrun.units import format_bytes
+
+_PORTABLE = 1  # cudaHostRegisterPortable: pinned for every device, not only for the current one
 
 Event = Any
 """A point in the work of a stream: ``torch.cuda.Event``, or None where everything is done at once."""
@@ -26,7 +30,7 @@ class Accelerator(Protocol):
         """``nbytes`` of device memory as a tensor of bytes."""
 
     def pin(self, memories: Iterable[memoryview]) -> None:
-        """Lock RAM in place, so that copies from it run at the speed of the link."""
+        """Lock RAM in place, for all GPUs, so that copies from it run at the speed of the link."""
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: Event) -> Event:
         """Queue a copy to the device that waits for ``after``; returns its end."""
@@ -75,8 +79,11 @@ class CudaAccelerator:
         """Lock RAM in place; where the system refuses, copies run unpinned and slower."""
         for memory in memories:
             tensor = torch.frombuffer(memory, dtype=torch.uint8)
-            if int(torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0)) == 0:
-                self._pinned.append(tensor.data_ptr())
+            address = tensor.data_ptr()
+            if int(torch.cuda.cudart().cudaHostRegister(address, tensor.nbytes, _PORTABLE)) == 0:
+                self._pinned.append(address)
+            else:
+                self._forget_error()
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: Event) -> Event:
         """Queue a copy on the copy stream."""
@@ -112,10 +119,13 @@ class CudaAccelerator:
         while self._pinned:
             torch.cuda.cudart().cudaHostUnregister(self._pinned.pop())
 
+    def _forget_error(self) -> None:
+        """CUDA reports a failed call once more with the next one, whichever that is."""
+        with contextlib.suppress(RuntimeError):
+            torch.zeros(1, device=self.device)
+
     def _taken_bytes(self) -> int:
         """What the process takes of the device beside torch's tensors: its context, as NVML counts it."""
-        import os
-
         import pynvml
 
         try:

@@ -62,7 +62,11 @@ class DeviceWeights:
         self._failure: LlmrunError | None = None
         self._closed = False
         self._copier: threading.Thread | None = None
-        accelerator.pin(host.memories())
+
+    @property
+    def units(self) -> list[str]:
+        """What it brings in."""
+        return [unit.name for unit in self._units]
 
     def start(self) -> None:
         """Begin to copy, from the first unit on."""
@@ -111,7 +115,7 @@ class DeviceWeights:
                 copies.clear()
 
     def close(self) -> None:
-        """Stop, and unlock the RAM."""
+        """Stop, and let go of the device."""
         self.stop()
         self.accelerator.close()
 

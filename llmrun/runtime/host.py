@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from llmrun.checkpoint.layout import UnitLayout, layout
@@ -88,9 +88,11 @@ class HostWeights:
         """How the bytes of a unit lie in the memory that ``acquire`` gives."""
         return self._layouts[unit]
 
-    def memories(self) -> list[memoryview]:
-        """All memory that copies to a GPU may come from (to be pinned)."""
-        return [*self._resident.values(), *self._slots]
+    def memories(self, units: Iterable[str]) -> list[memoryview]:
+        """The memory that these units are or will be in: their own, and every slot if any of them is streamed."""
+        units = list(units)
+        own = [self._resident[unit] for unit in units if unit in self._resident]
+        return own + (self._slots if len(own) < len(units) else [])
 
     def acquire(self, unit: str, is_cancelled: Callable[[], bool]) -> memoryview:
         """The bytes of a unit, once they are all there; valid until ``release``.

@@ -58,6 +58,9 @@ class Residency:
         self._held: dict[str, dict[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
         self._reported = {"disk": 0, CPU: 0}
+        copied = [unit for device in self._devices.values() for unit in device.units]
+        if accelerators:
+            next(iter(accelerators.values())).pin(host.memories(copied))  # once, for all GPUs
         for device in self._devices.values():
             device.start()
 
