@@ -74,6 +74,7 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
         engine = Engine(spec, plan, host, {})
         gc.freeze()
         gc.enable()
+        host.speed_up()
         try:
             yield Running(spec, plan, engine, ImportTimes(engine_s, import_s[-1]))
         finally:

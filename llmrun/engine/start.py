@@ -34,6 +34,7 @@ def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False
             from llmrun.engine.engine import Engine
 
             engine = Engine(spec, plan, host, _accelerators(plan), trust_remote_code=trust_remote_code)
+        host.speed_up()
         try:
             yield engine
         finally:

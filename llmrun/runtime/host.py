@@ -23,7 +23,7 @@ from llmrun.runtime.file import WeightFile
 READERS = 4
 """Requests in flight. The kernel cuts each into many for the disk, so a few large ones keep it as busy as it can be."""
 
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20
 """Bytes of a request: large, because a reader waits for the interpreter's lock, up to 5 ms, after each of them."""
 
 POLL_S = 0.1
@@ -76,13 +76,21 @@ class HostWeights:
         self._current: _Fetch | None = None
         self._failure: LlmrunError | None = None
         self._closed = False
+        self._in_flight = 0
+        self._at_once = 1
         self._files = {file: WeightFile(spec.path(file)) for file in _files(spec)}
         self._readers = [threading.Thread(target=self._read, name=f"reader {i}", daemon=True) for i in range(READERS)]
 
     def start(self) -> None:
-        """Begin to read."""
+        """Begin to read, one request at a time: the imports that go on meanwhile need the disk as well."""
         for reader in self._readers:
             reader.start()
+
+    def speed_up(self) -> None:
+        """Nothing else needs the disk now."""
+        with self._changed:
+            self._at_once = READERS
+            self._changed.notify_all()
 
     def layout(self, unit: str) -> UnitLayout:
         """How the bytes of a unit lie in the memory that ``acquire`` gives."""
@@ -203,7 +211,8 @@ class HostWeights:
     def _take(self) -> tuple[_Fetch, _Block] | None:
         with self._changed:
             while not self._closed:
-                if self._failure is None and (fetch := self._open_fetch()):
+                if self._failure is None and self._in_flight < self._at_once and (fetch := self._open_fetch()):
+                    self._in_flight += 1
                     return fetch, fetch.blocks.popleft()
                 self._changed.wait()
             return None
@@ -244,6 +253,7 @@ class HostWeights:
     def _finish(self, fetch: _Fetch, count: int, failure: LlmrunError | None) -> None:
         with self._changed:
             self.bytes_read += count
+            self._in_flight -= 1
             fetch.pending -= 1
             if failure and not fetch.abandoned:
                 self._failure = failure
