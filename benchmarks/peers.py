@@ -41,6 +41,7 @@ from limited import Limits, SmallMachine
 from llmrun.units import parse_bytes
 
 PROMPT = "The capital of France is Paris."
+CONTEXT_TOKENS = 512
 EVAL = re.compile(r"\beval time =\s*([\d.]+) ms /\s*(\d+) runs")
 
 
@@ -73,7 +74,18 @@ def run_python(folder: Path, limits: Limits, script: str, new_tokens: int, *opti
 def run_llama(args: Any, limits: Limits) -> Run:  # noqa: ANN401
     """llama.cpp with the file mapped; it prints only what it generates."""
     command = [str(args.llama_completion), "-m", str(args.gguf), "-p", PROMPT, "-n", str(args.new)]
-    command += ["-t", str(args.threads), "--temp", "0", "-no-cnv", "--ignore-eos", "-c", "512", "-lm", "mmap"]
+    command += [
+        "-t",
+        str(args.threads),
+        "--temp",
+        "0",
+        "-no-cnv",
+        "--ignore-eos",
+        "-c",
+        str(CONTEXT_TOKENS),
+        "-lm",
+        "mmap",
+    ]
     command += ["--no-warmup", "--no-display-prompt"]
     with tempfile.TemporaryFile() as errors, SmallMachine(limits, args.gguf) as machine:
         began_s = time.monotonic()
@@ -106,8 +118,9 @@ def watch(process: subprocess.Popen[bytes]) -> list[tuple[float, int]]:
 def measure(folder: Path, args: Any) -> dict[str, list[Run]]:  # noqa: ANN401
     """Runs of every tool in turns."""
     limits = Limits(args.machine, args.disk)
+    context = ("--context", str(CONTEXT_TOKENS))
     tools: dict[str, Callable[[], Run]] = {
-        "llmrun": lambda: run_python(folder, limits, "run_llmrun.py", args.new, "--ram", str(args.ram)),
+        "llmrun": lambda: run_python(folder, limits, "run_llmrun.py", args.new, "--ram", str(args.ram), *context),
         "llama.cpp": lambda: run_llama(args, limits),
     }
     if args.accelerate is not None:
