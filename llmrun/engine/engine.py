@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,28 +126,29 @@ class Engine:
         self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
         logits = self._forward.run(prompt[reused:])
         self._prefill = PrefillProgress(0, 0, 0, 0)
-        limit = sampling.max_tokens or self.plan.workload.context_tokens
-        reason = None
-        for count in range(1, limit + 1):
+        reason = self._decode(logits, sampler, stream, sampling.max_tokens)
+        self._sample(force=True)
+        self._emit(Finished(time.monotonic(), reason, stream.flush()))
+
+    def _decode(
+        self, logits: torch.Tensor, sampler: Sampler, stream: TextStream, max_tokens: int | None
+    ) -> FinishReason:
+        """Token after token, from the logits of the prompt on, until there is a reason to end."""
+        for count in itertools.count(1):
             token = sampler.next(logits, self._cache.tokens)
             self._sample(force=count == 1)
             if token in self.tokenizer.end_token_ids:
-                reason = FinishReason.STOP
                 break
             self._residency.report_bytes()
             self._emit(Token(time.monotonic(), token, stream.push(token)))
             if stream.stopped:
-                reason = FinishReason.STOP
-            elif count == limit:
-                reason = FinishReason.LENGTH
-            elif len(self._cache.tokens) + 1 >= self.plan.workload.context_tokens:
-                reason = FinishReason.CONTEXT
-            if reason:
                 break
+            if count == max_tokens:
+                return FinishReason.LENGTH
+            if len(self._cache.tokens) + 1 >= self.plan.workload.context_tokens:
+                return FinishReason.CONTEXT
             logits = self._forward.run([token])
-        assert reason is not None
-        self._sample(force=True)
-        self._emit(Finished(time.monotonic(), reason, stream.flush()))
+        return FinishReason.STOP
 
     def _emit(self, event: Event) -> None:
         self._relay.put(event)

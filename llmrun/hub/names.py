@@ -10,7 +10,6 @@ from llmrun.errors import CheckpointError, DeviceError, LlmrunError, Row
 from llmrun.hub import hf_cache, huggingface, mirror, store
 from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, find_alias, nearest
 from llmrun.hub.folder import check_folder
-from llmrun.hub.gguf_import import import_gguf
 from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import LocalModel, Notify, Origin
 
@@ -33,6 +32,10 @@ def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> Local
     if _is_folder(path):
         return LocalModel(name, check_folder(path), Origin.FOLDER)
     if path.suffix.lower() == ".gguf":
+        from llmrun.hub.gguf_import import (
+            import_gguf,
+        )  # with numpy: a tenth of a second that other models need not wait
+
         return LocalModel(name, import_gguf(path, notify=notify), Origin.GGUF)
     if alias := find_alias(name):
         return _from_alias(name, alias, notify, offline)

@@ -44,8 +44,6 @@ class DeviceWeights:
     ) -> None:
         self.accelerator = accelerator
         self.bytes_copied = 0
-        self._spec = spec
-        self._plan = plan
         self._host = host
         self._cancel = cancel
         self._units = [spec.unit(p.unit) for p in plan.placements if p.device == name and spec.unit(p.unit).tensors]
@@ -89,7 +87,7 @@ class DeviceWeights:
                 if self._cancel.is_set():
                     raise Interrupted
                 if copies := self._copies[unit]:
-                    self.accelerator.compute_after(copies[0].done) if copies[0].done is not None else None
+                    self.accelerator.compute_after(copies[0].done)
                     return copies[0].memory
                 self._changed.wait(POLL_S)
 

@@ -128,7 +128,7 @@ class HostWeights:
     def release(self, unit: str) -> None:
         """The bytes of a unit are no longer needed in this pass."""
         with self._changed:
-            if self._resident.get(unit) is None:
+            if unit not in self._resident:
                 fetch = self._fetches[unit].popleft()
                 self._recycle(fetch)
                 if is_gpu(self._plan.placement(unit).home):
@@ -255,13 +255,11 @@ class HostWeights:
             self.bytes_read += count
             self._in_flight -= 1
             fetch.pending -= 1
-            if failure and not fetch.abandoned:
+            if fetch.abandoned:
+                self._recycle(fetch)
+            elif failure:
                 self._failure = failure
-                self._changed.notify_all()
-            if fetch.pending == 0:
-                if fetch.abandoned:
-                    self._recycle(fetch)
-                self._changed.notify_all()
+            self._changed.notify_all()
 
 
 def _resident_memory(spec: ModelSpec, plan: Plan, layouts: dict[str, UnitLayout]) -> dict[str, memoryview]:
