@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from tiny_spec import LETTERS
 
 from llmrun.checkpoint import ModelSpec
 from llmrun.engine.forward import Forward
@@ -20,16 +21,7 @@ from llmrun.runtime.residency import Residency
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB
 
-_LETTERS = {
-    "R": ("cpu", "cpu"),  # resident in RAM
-    "d": ("disk", "cpu"),  # streamed from disk
-    "0": ("gpu:0", "gpu:0"),  # resident on a GPU
-    "1": ("gpu:1", "gpu:1"),
-    "a": ("cpu", "gpu:0"),  # streamed from RAM to a GPU
-    "b": ("cpu", "gpu:1"),
-    "x": ("disk", "gpu:0"),  # streamed from disk to a GPU
-    "y": ("disk", "gpu:1"),
-}
+_PLACES = {letter: place for place, letter in LETTERS.items()}
 TIED_EMBEDDING = {"R": "R", "d": "d", "0": "0", "1": "1", "a": "R", "x": "d"}
 
 
@@ -37,9 +29,7 @@ def plan_of(spec: ModelSpec, letters: str, workload: Workload | None = None) -> 
     """A plan with one letter a unit: embedding, rest, the layers, head."""
     workload = workload or Workload(context_tokens=64, prefill_chunk_tokens=16)
     assert len(letters) == len(spec.units)
-    placements = tuple(
-        Placement(unit.name, *_LETTERS[letter]) for unit, letter in zip(spec.units, letters, strict=True)
-    )
+    placements = tuple(Placement(unit.name, *_PLACES[letter]) for unit, letter in zip(spec.units, letters, strict=True))
     vram_bytes: Mapping[str, int] = {p.device: GIB for p in placements if p.device != "cpu"}
     budget = Budget(GIB, vram_bytes)
     return Plan(

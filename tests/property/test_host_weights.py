@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import tiny_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,23 +45,8 @@ def spec_of(case: Case, folder: Path) -> ModelSpec:
         units.append(UnitSpec(f"layer {index}", UnitKind.LAYER, index, (tensor,), 0))
         position += nbytes
     (folder / "weights.bin").write_bytes(random.Random(position).randbytes(position))
-    return ModelSpec(
-        name="random",
-        folder=str(folder),
-        architecture="",
-        model_type="",
-        dtype="F32",
-        n_layers=len(units),
-        hidden_size=0,
-        intermediate_size=0,
-        n_heads=0,
-        n_kv_heads=0,
-        head_dim=0,
-        vocab_size=0,
-        context_tokens=1,
-        tied_embeddings=True,
-        embedding=units[0].tensors[0],
-        units=tuple(units),
+    return replace(
+        tiny_spec.model([]), folder=str(folder), n_layers=len(units), embedding=units[0].tensors[0], units=tuple(units)
     )
 
 
@@ -142,7 +128,7 @@ def test_a_broken_plan_of_memory_is_seen(tmp_path: Path) -> None:
     spec = spec_of(case, tmp_path)
     whole = (tmp_path / "weights.bin").read_bytes()
     (tmp_path / "weights.bin").write_bytes(bytes(8192))
-    host = HostWeights(replace(spec), plan_of(spec, case))
+    host = HostWeights(spec, plan_of(spec, case))
     host.start()
     try:
         with pytest.raises(AssertionError):
