@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-SCHEMA_VERSION = 1
+from llmrun.hardware.speeds import Speeds
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class HardwareProfile:
     gpus: tuple[Gpu, ...]
     disk: Disk | None
     notes: tuple[str, ...] = ()
+    speeds: Speeds | None = None  # where they have been measured
     schema: int = SCHEMA_VERSION
 
     @property

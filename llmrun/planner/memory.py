@@ -9,12 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.layout import layout
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
-from llmrun.planner.plan import CPU, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, is_gpu
+from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
 from llmrun.settings import Budget, Workload
 from llmrun.units import MIB, format_bytes
-
-RING_SLOTS = 2
-"""One slot is computed while the other is filled; more only helps where layers differ a lot."""
 
 PROCESS_BYTES = 480 * MIB
 """Interpreter, torch, transformers and libraries, with the file pages they map (`benchmarks/process_memory.py`)."""
@@ -83,28 +80,32 @@ def passes_host_ring(placement: Placement, unit: UnitSpec) -> bool:
     return placement.home == DISK or is_gpu(placement.home)
 
 
-def passes_device_ring(placement: Placement, unit: UnitSpec) -> bool:
-    """Whether a unit's bytes go through the ring on the GPU that computes it."""
-    return bool(unit.tensors) and is_gpu(placement.device) and placement.home != placement.device
+def device_rings(placement: Placement, unit: UnitSpec) -> set[str]:
+    """The GPUs through whose ring a unit's bytes go, in a prefill or for a token."""
+    used = {placement.device, placement.prefill_device} if unit.tensors else set()
+    return {device for device in used if is_gpu(device) and device != placement.home}
 
 
-def rings(spec: ModelSpec, placements: Sequence[Placement]) -> tuple[RingSpec, ...]:
+def rings(spec: ModelSpec, placements: Sequence[Placement], slots: Slots = DEFAULT_SLOTS) -> tuple[RingSpec, ...]:
     """The rings that a placement needs: at most one in RAM and one on each GPU."""
     by_device: dict[str, int] = {}
     for placement in placements:
         unit = spec.unit(placement.unit)
-        if passes_host_ring(placement, unit):
-            by_device[CPU] = max(by_device.get(CPU, 0), buffer_bytes(unit))
-        if passes_device_ring(placement, unit):
-            by_device[placement.device] = max(by_device.get(placement.device, 0), buffer_bytes(unit))
-    return tuple(RingSpec(device, RING_SLOTS, slot_bytes) for device, slot_bytes in sorted(by_device.items()))
+        through = device_rings(placement, unit) | ({CPU} if passes_host_ring(placement, unit) else set())
+        for device in through:
+            by_device[device] = max(by_device.get(device, 0), buffer_bytes(unit))
+    return tuple(RingSpec(device, slots.on(device), slot_bytes) for device, slot_bytes in sorted(by_device.items()))
 
 
 def account(
-    spec: ModelSpec, workload: Workload, budget: Budget, placements: Sequence[Placement]
+    spec: ModelSpec,
+    workload: Workload,
+    budget: Budget,
+    placements: Sequence[Placement],
+    slots: Slots = DEFAULT_SLOTS,
 ) -> tuple[DeviceMemory, ...]:
     """What the placements take on every device of the budget, against that budget."""
-    ring_of = {ring.device: ring for ring in rings(spec, placements)}
+    ring_of = {ring.device: ring for ring in rings(spec, placements, slots)}
     return tuple(
         DeviceMemory(device, budget.on(device), tuple(_lines(device, spec, workload, placements, ring_of.get(device))))
         for device in (CPU, *sorted(budget.vram_bytes))
@@ -117,6 +118,7 @@ def _lines(
     own = [(spec.unit(placement.unit), placement) for placement in placements]
     resident = [unit for unit, placement in own if placement.home == device and unit.tensors]
     computed = [unit for unit, placement in own if placement.device == device]
+    visiting = [unit for unit, placement in own if placement.prefill_device == device != placement.device]
     weights = sum(buffer_bytes(unit) for unit in resident)
     kv = sum(kv_bytes(unit, workload) for unit in computed)
     if weights:
@@ -126,11 +128,13 @@ def _lines(
     if kv:
         kv_per_token = sum(unit.kv_bytes_per_token for unit in computed)
         yield MemoryLine("KV cache", kv, f"{workload.context_tokens:,} tokens x {format_bytes(kv_per_token)}")
-    if device == CPU or computed:
+    if visit := max((kv_bytes(unit, workload) for unit in visiting), default=0):
+        yield MemoryLine("KV visit", visit, "one layer at a time, in a prefill")
+    if device == CPU or computed or visiting:
         yield MemoryLine(
             "workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass"
         )
     if device == CPU:
         yield MemoryLine("process", process_bytes(spec), "Python, torch, tokenizer")
-    elif computed:
+    elif computed or visiting:
         yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")

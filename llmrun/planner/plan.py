@@ -19,16 +19,43 @@ def is_gpu(device: str) -> bool:
 
 @dataclass(frozen=True)
 class Placement:
-    """A unit's home tier (``gpu:k``, ``cpu``, ``disk``) and the device that computes it (``gpu:k``, ``cpu``)."""
+    """A unit's home tier (``gpu:k``, ``cpu``, ``disk``) and the device that computes it (``gpu:k``, ``cpu``).
+
+    ``prompt_device``: computes it in a prefill, where that is another one; its KV cache then visits there.
+    """
 
     unit: str
     home: str
     device: str
+    prompt_device: str | None = None
 
     @property
     def resident(self) -> bool:
-        """Whether its weights stay where they are computed, so that nothing moves after the first pass."""
+        """Whether its weights stay where each token is computed, so that nothing moves for one after the first pass."""
         return self.home == self.device
+
+    @property
+    def prefill_device(self) -> str:
+        """The device that computes it in a prefill."""
+        return self.prompt_device or self.device
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many slots the ring in RAM has, and the ring on each GPU.
+
+    With two, one is computed while the other is filled; more helps where units differ, or are read in bursts.
+    """
+
+    host: int = 2
+    gpu: int = 2
+
+    def on(self, device: str) -> int:
+        """Of the ring on a device."""
+        return self.host if device == CPU else self.gpu
+
+
+DEFAULT_SLOTS = Slots()
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_the_default_vram_leaves_the_stated_headroom(free: int, budget: int) -> 
 
 def test_a_profile_becomes_json_with_its_schema() -> None:
     value = json.loads(to_json(replace(profile(GIB, gpus=(gpu(GIB),)), notes=("why",))))
-    assert (value["schema"], value["gpus"][0]["free_bytes"], value["notes"]) == (1, GIB, ["why"])
+    assert (value["schema"], value["gpus"][0]["free_bytes"], value["notes"]) == (2, GIB, ["why"])
 
 
 def test_the_probe_tells_of_this_host(tmp_path: Path) -> None:
