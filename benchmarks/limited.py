@@ -33,7 +33,7 @@ V2 = (ROOT / "cgroup.controllers").exists()
 SAMPLE_S = 0.05
 _TOUCH = """
 import ctypes, sys
-from llmrun.runtime.buffer import allocate
+from llmrun.hardware.buffer import allocate
 memory = allocate(int(sys.argv[1]))
 ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(memory)), 1, memory.nbytes)
 """

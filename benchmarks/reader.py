@@ -22,7 +22,7 @@ from pathlib import Path
 
 from common import checkpoint_files, model_folder
 
-from llmrun.runtime.buffer import allocate
+from llmrun.hardware.buffer import allocate
 from llmrun.units import MIB, format_bytes, format_rate, parse_bytes
 
 

@@ -15,16 +15,10 @@ from dataclasses import dataclass, field
 from llmrun.checkpoint.layout import UnitLayout, layout
 from llmrun.checkpoint.spec import ModelSpec, UnitSpec
 from llmrun.errors import Interrupted, LlmrunError
+from llmrun.hardware.buffer import allocate
+from llmrun.hardware.direct_io import BLOCK_BYTES, READERS, WeightFile
 from llmrun.planner.memory import passes_host_ring
 from llmrun.planner.plan import CPU, Plan, is_gpu
-from llmrun.runtime.buffer import allocate
-from llmrun.runtime.file import WeightFile
-
-READERS = 4
-"""Requests in flight. The kernel cuts each into many for the disk, so a few large ones keep it as busy as it can be."""
-
-BLOCK_BYTES = 16 << 20
-"""Bytes of a request: large, because a reader waits for the interpreter's lock, up to 5 ms, after each of them."""
 
 POLL_S = 0.1
 """How often a waiting thread looks whether it was told to stop."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.errors import DeviceError
-from llmrun.runtime.file import read_at
+from llmrun.hardware.direct_io import read_at
 
 REQUESTS = 16
 

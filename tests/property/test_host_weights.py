@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrun.checkpoint import ModelSpec, TensorSpec, UnitKind, UnitSpec
+from llmrun.hardware import direct_io
 from llmrun.planner.memory import rings
 from llmrun.planner.plan import Placement, Plan
-from llmrun.runtime import host as host_module
 from llmrun.runtime.host import HostWeights
 from llmrun.settings import Workload
 
@@ -138,4 +138,4 @@ def test_a_broken_plan_of_memory_is_seen(tmp_path: Path) -> None:
 
 
 def test_blocks_are_a_multiple_of_what_direct_io_asks_for() -> None:
-    assert host_module.BLOCK_BYTES % 4096 == 0
+    assert direct_io.BLOCK_BYTES % 4096 == 0

@@ -11,6 +11,12 @@ from pathlib import Path
 
 from llmrun.errors import DeviceError
 
+READERS = 4
+"""Requests in flight. The kernel cuts each into many for the disk, so a few large ones keep it as busy as it can be."""
+
+BLOCK_BYTES = 16 << 20
+"""Bytes of a request: large, because a reader waits for the interpreter's lock, up to 5 ms, after each of them."""
+
 
 class WeightFile:
     """A shard, open for reads of aligned blocks from several threads at once.
