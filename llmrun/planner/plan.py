@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmrun.settings import Workload
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CPU = "cpu"
 DISK = "disk"
@@ -101,8 +102,68 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True)
+class Busy:
+    """How long one resource works for each decoded token."""
+
+    resource: str  # "disk", "link gpu:0", "cpu", "gpu:0"
+    busy_s: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run of the plan will show, for the plan's workload or another.
+
+    Attributes:
+        startup_s: from the start of reading to an engine that computes.
+        ttft_s: of a first request, made as soon as the engine is ready.
+        warm_ttft_s: of a later request, whose prompt shares nothing with what is in the KV cache.
+        tpot_s: of a decoded token, at the mean length of the past.
+        bytes_per_token: read for each decoded token from each tier (``disk``, ``cpu``, ``gpu:0``).
+        busy: of each resource, for each decoded token.
+        peak_bytes: what the process will have taken on each device in the end.
+    """
+
+    startup_s: float
+    ttft_s: float
+    warm_ttft_s: float
+    tpot_s: float
+    bytes_per_token: Mapping[str, int]
+    busy: tuple[Busy, ...]
+    peak_bytes: Mapping[str, int]
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Tokens a second in decode, of one sequence."""
+        return 1 / self.tpot_s
+
+    @property
+    def bottleneck(self) -> str:
+        """The resource that works most of the time."""
+        return max(self.busy, key=lambda busy: busy.busy_s).resource
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How the plan was found and how near to the best it is."""
+
+    objective: str
+    seconds: float  # the objective of this plan
+    bound_s: float  # no plan within the budget can be shorter
+    seed: int
+    evaluations: int  # simulated candidates
+
+    @property
+    def gap(self) -> float:
+        """How much longer than the bound it is, as a share of the bound."""
+        return self.seconds / self.bound_s - 1
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A placement for every unit, in execution order, with the rings and the memory that it takes."""
+    """A placement for every unit, in execution order, with the rings and the memory that it takes.
+
+    ``hardware`` names the host whose speeds it was made for. A plan that was put together by hand has no prediction.
+    """
 
     model: str
     planner: str
@@ -110,6 +171,9 @@ class Plan:
     placements: tuple[Placement, ...]
     rings: tuple[RingSpec, ...]
     memory: tuple[DeviceMemory, ...]
+    hardware: str = ""
+    prediction: Prediction | None = None
+    certificate: Certificate | None = None
     schema: int = SCHEMA_VERSION
 
     @property

@@ -271,5 +271,5 @@ def test_a_planner_that_is_not_there():
 
 def test_a_plan_becomes_json_values():
     plan = asdict(make_plan(SPEC, WORK, Budget(2 * GIB, {"gpu:0": 2 * GIB})))
-    assert plan["schema"] == 1
+    assert plan["schema"] == 2
     assert plan["placements"][1] == {"unit": "rest", "home": "gpu:0", "device": "gpu:0", "prompt_device": None}
