@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmrun.checkpoint import families
 from llmrun.checkpoint.families import ALTERNATIVE_KEYS, FAMILIES, Family
-from llmrun.checkpoint.strict_json import MAX_CONFIG_BYTES, read_json_file
+from llmrun.checkpoint.files import Files
+from llmrun.checkpoint.strict_json import MAX_CONFIG_BYTES, read_json
 from llmrun.checkpoint.windows import kv_windows
 from llmrun.errors import CheckpointError
 from llmrun.settings import DEFAULT_CONTEXT_TOKENS
@@ -43,16 +43,16 @@ class ModelConfig:
         return kv_windows(self.raw, self.model_type, self.n_layers)
 
 
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> ModelConfig:
-    """The configuration of the checkpoint in ``folder``.
+def read_config(files: Files, *, trust_remote_code: bool = False) -> ModelConfig:
+    """The configuration of a checkpoint.
 
     Raises:
-        CheckpointError: ``broken-config``, ``unreadable``, ``unsupported-architecture``, ``unsupported-format``,
-            ``remote-code``.
+        CheckpointError: ``no-config``, ``broken-config``, ``unreadable``, ``unsupported-architecture``,
+            ``unsupported-format``, ``remote-code``.
     """
-    if folder.is_dir() and not (folder / CONFIG_FILE).exists():
-        raise CheckpointError("no-config", f"{folder} has no {CONFIG_FILE}")
-    raw = read_json_file(folder / CONFIG_FILE, reference="broken-config", max_bytes=MAX_CONFIG_BYTES)
+    if CONFIG_FILE not in files.names():
+        raise CheckpointError("no-config", f"{files.place} has no {CONFIG_FILE}")
+    raw = read_json(files, CONFIG_FILE, reference="broken-config", max_bytes=MAX_CONFIG_BYTES)
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise CheckpointError("unsupported-architecture", f"{CONFIG_FILE} names no model_type")

@@ -7,16 +7,16 @@ Format: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TypeGuard
 
+from llmrun.checkpoint.files import Files
 from llmrun.checkpoint.spec import TensorSpec
-from llmrun.checkpoint.strict_json import open_regular, parse_object
+from llmrun.checkpoint.strict_json import parse_object
 from llmrun.errors import CheckpointError
-from llmrun.units import format_bytes
+from llmrun.units import KIB, format_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+FIRST_BYTES = 16 * KIB  # holds the whole header of most shards: one request where a server is asked
 MAX_RANK = 16
 MAX_EXTENT = 2**63 - 1
 
@@ -26,26 +26,25 @@ _DTYPE_BITS |= {"F32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F4": 4, 
 _DTYPE_BITS |= dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8)
 
 
-def read_header(folder: Path, file: str) -> tuple[TensorSpec, ...]:
-    """The tensors of the shard ``file`` in ``folder``, in the order in which they lie in it.
+def read_header(files: Files, file: str) -> tuple[TensorSpec, ...]:
+    """The tensors of the shard ``file``, in the order in which they lie in it.
 
     Raises:
         CheckpointError: ``truncated-shard``, ``missing-shard``, ``broken-header``, ``unreadable``.
     """
-    descriptor = open_regular(folder / file, file)
-    try:
-        file_bytes = os.fstat(descriptor).st_size
-        prefix = os.read(descriptor, 8)
-        header_bytes = _header_length(prefix, file, file_bytes)
-        data = _read_exactly(descriptor, header_bytes, file)
-    except OSError as error:
-        raise CheckpointError("unreadable", f"cannot read {folder / file}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-    entries = parse_object(data, name=file, reference="broken-header")
+    file_bytes = files.nbytes(file)
+    start = files.read(file, 0, min(FIRST_BYTES, file_bytes))
+    data_start = 8 + _header_length(start[:8], file, file_bytes)
+    data = start[:data_start]
+    if len(data) < data_start:
+        data += files.read(file, len(data), data_start - len(data))
+    if len(data) < data_start:
+        raise CheckpointError(
+            "truncated-shard", f"{file} ended {data_start - len(data):,} bytes before the end of its header"
+        )
+    entries = parse_object(data[8:], name=file, reference="broken-header")
     if not isinstance(entries.pop("__metadata__", {}), dict):
         raise _broken(file, "its __metadata__ is not an object")
-    data_start = 8 + header_bytes
     tensors = [_tensor(file, name, entry, data_start) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     _check_contiguous(tensors, file, data_start, file_bytes)
@@ -61,18 +60,6 @@ def _header_length(prefix: bytes, file: str, file_bytes: int) -> int:
     if length > file_bytes - 8:
         raise _broken(file, f"it claims a header of {length:,} bytes but is {file_bytes:,} bytes long")
     return length
-
-
-def _read_exactly(descriptor: int, n_bytes: int, file: str) -> bytes:
-    chunks: list[bytes] = []
-    missing = n_bytes
-    while missing:
-        chunk = os.read(descriptor, missing)
-        if not chunk:
-            raise CheckpointError("truncated-shard", f"{file} ended {missing:,} bytes before the end of its header")
-        chunks.append(chunk)
-        missing -= len(chunk)
-    return b"".join(chunks)
 
 
 def _tensor(file: str, name: str, entry: object, data_start: int) -> TensorSpec:

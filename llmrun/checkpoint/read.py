@@ -1,4 +1,4 @@
-"""From a folder to its ``ModelSpec``: configuration and headers only, milliseconds, no torch."""
+"""From a checkpoint's files to its ``ModelSpec``: configuration and headers only, milliseconds, no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llmrun.checkpoint.config import ModelConfig, read_config
 from llmrun.checkpoint.duplicate import same_samples
+from llmrun.checkpoint.files import Files, LocalFiles
 from llmrun.checkpoint.grouping import Groups, by_place, check_complete, group
 from llmrun.checkpoint.shards import read_tensors
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
@@ -26,11 +27,19 @@ def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool 
     folder = folder.absolute()
     if not folder.is_dir():
         raise CheckpointError("unreadable", f"{folder} is not a folder")
-    config = read_config(folder, trust_remote_code=trust_remote_code)
-    groups = group(read_tensors(folder), config.n_layers)
+    return spec_from_headers(LocalFiles(folder), name=name or folder.name, trust_remote_code=trust_remote_code)
+
+
+def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = False) -> ModelSpec:
+    """What the checkpoint of these files holds, wherever they are: ``folder`` of the result is their place.
+
+    Raises: as ``read_spec``.
+    """
+    config = read_config(files, trust_remote_code=trust_remote_code)
+    groups = group(read_tensors(files), config.n_layers)
     windows = config.windows()
     check_complete(groups.layers, windows)
-    embedding, head, tied = _ends(folder, config, groups)
+    embedding, head, tied = _ends(files, config, groups)
     dtype = _main_dtype(groups)
     kv_bytes = 2 * config.n_kv_heads * config.head_dim * _ELEMENT_BYTES[dtype]  # keys and values
     layers = tuple(
@@ -38,8 +47,8 @@ def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool 
         for n, tensors in enumerate(groups.layers)
     )
     return ModelSpec(
-        name=name or folder.name,
-        folder=str(folder),
+        name=name,
+        folder=files.place,
         architecture=config.architecture,
         model_type=config.model_type,
         dtype=dtype,
@@ -62,7 +71,7 @@ def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool 
     )
 
 
-def _ends(folder: Path, config: ModelConfig, groups: Groups) -> tuple[TensorSpec, tuple[TensorSpec, ...], bool]:
+def _ends(files: Files, config: ModelConfig, groups: Groups) -> tuple[TensorSpec, tuple[TensorSpec, ...], bool]:
     """The embedding matrix, the tensors of the head, and whether the two are tied."""
     matrix = _only_matrix(groups.embedding, "embedding")
     head_matrix = _only_matrix(groups.head, "head")
@@ -74,7 +83,7 @@ def _ends(folder: Path, config: ModelConfig, groups: Groups) -> tuple[TensorSpec
         raise CheckpointError("missing-tensor", "the checkpoint has no head, and config.json says that it is not tied")
     if tied and head_matrix is not None and head_matrix != embedding:
         # transformers, too, ties two matrices that are both there only if they are equal
-        tied = same_samples(folder, embedding, head_matrix)
+        tied = same_samples(files, embedding, head_matrix)
     for tensor in (embedding, *((head_matrix,) if head_matrix else ())):
         _check_vocabulary(tensor, config.vocab_size)
     if not tied:

@@ -57,7 +57,7 @@ class ModelSpec:
     """
 
     name: str
-    folder: str  # absolute
+    folder: str  # absolute; hf://... or gguf://... where only the headers are known
     architecture: str  # class name in transformers: LlamaForCausalLM
     model_type: str  # transformers' name of the family: llama
     dtype: str  # of the computation: BF16, F16, F32
@@ -73,6 +73,11 @@ class ModelSpec:
     embedding: TensorSpec
     units: tuple[UnitSpec, ...]  # embedding, rest, layers in order, head
     schema: int = SCHEMA_VERSION
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights are on this disk, so that the model can be run and not only planned."""
+        return "://" not in self.folder
 
     @cached_property
     def nbytes(self) -> int:
@@ -108,6 +113,7 @@ class ModelSpec:
 
     def path(self, file: str) -> Path:
         """Where a shard lies."""
+        assert self.is_local, "headers alone hold no weights"
         return Path(self.folder) / file
 
 

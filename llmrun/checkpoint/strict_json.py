@@ -7,10 +7,13 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmrun.errors import CheckpointError
 from llmrun.units import MIB, format_bytes
+
+if TYPE_CHECKING:
+    from llmrun.checkpoint.files import Files
 
 MAX_CONFIG_BYTES = 16 * MIB
 MAX_INDEX_BYTES = 100 * MIB
@@ -35,21 +38,16 @@ def open_regular(path: Path, name: str) -> int:
     return descriptor
 
 
-def read_json_file(path: Path, *, reference: str, max_bytes: int) -> dict[str, Any]:
+def read_json(files: Files, file: str, *, reference: str, max_bytes: int) -> dict[str, Any]:
     """The JSON object in a small file.
 
     Raises:
         CheckpointError: ``reference`` if it is not one, ``missing-shard`` or ``unreadable`` if it cannot be read.
     """
-    descriptor = open_regular(path, path.name)
-    try:
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise CheckpointError("unreadable", f"cannot read {path}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise CheckpointError(reference, f"{path.name} is larger than {format_bytes(max_bytes)}")
-    return parse_object(data, name=path.name, reference=reference)
+    file_bytes = files.nbytes(file)
+    if file_bytes > max_bytes:
+        raise CheckpointError(reference, f"{file} is larger than {format_bytes(max_bytes)}")
+    return parse_object(files.read(file, 0, file_bytes), name=file, reference=reference)
 
 
 def parse_object(data: bytes, *, name: str, reference: str) -> dict[str, Any]:
