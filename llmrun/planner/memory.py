@@ -43,6 +43,15 @@ def kv_bytes(unit: UnitSpec, workload: Workload) -> int:
     return unit.kv_bytes_per_token * kv_capacity_tokens(unit, workload) * workload.batch
 
 
+def visit_bytes(device: str, spec: ModelSpec, workload: Workload, placements: Sequence[Placement]) -> int:
+    """Bytes on a device for the KV caches that visit it in a prefill, one layer's at a time."""
+    return max((kv_bytes(spec.unit(p.unit), workload) for p in placements if _visits(p, device)), default=0)
+
+
+def _visits(placement: Placement, device: str) -> bool:
+    return placement.prefill_device == device != placement.device
+
+
 def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
     """Upper estimate of the activations of one chunk of a prefill, the largest pass there is.
 
@@ -118,7 +127,7 @@ def _lines(
     own = [(spec.unit(placement.unit), placement) for placement in placements]
     resident = [unit for unit, placement in own if placement.home == device and unit.tensors]
     computed = [unit for unit, placement in own if placement.device == device]
-    visiting = [unit for unit, placement in own if placement.prefill_device == device != placement.device]
+    visiting = [unit for unit, placement in own if _visits(placement, device)]
     weights = sum(buffer_bytes(unit) for unit in resident)
     kv = sum(kv_bytes(unit, workload) for unit in computed)
     if weights:
@@ -128,7 +137,7 @@ def _lines(
     if kv:
         kv_per_token = sum(unit.kv_bytes_per_token for unit in computed)
         yield MemoryLine("KV cache", kv, f"{workload.context_tokens:,} tokens x {format_bytes(kv_per_token)}")
-    if visit := max((kv_bytes(unit, workload) for unit in visiting), default=0):
+    if visit := visit_bytes(device, spec, workload, placements):
         yield MemoryLine("KV visit", visit, "one layer at a time, in a prefill")
     if device == CPU or computed or visiting:
         yield MemoryLine(

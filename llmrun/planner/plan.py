@@ -40,6 +40,10 @@ class Placement:
         """The device that computes it in a prefill."""
         return self.prompt_device or self.device
 
+    def computed_on(self, *, prefill: bool) -> str:
+        """The device that computes it in a prefill, or for a token."""
+        return self.prefill_device if prefill else self.device
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -180,6 +184,12 @@ class Plan:
     def fits(self) -> bool:
         """Whether every device keeps its budget."""
         return all(memory.fits for memory in self.memory)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that compute anything, in a prefill or for a token."""
+        used = {device for p in self.placements for device in (p.device, p.prefill_device)}
+        return tuple(sorted(device for device in used if is_gpu(device)))
 
     def placement(self, unit: str) -> Placement:
         """The placement of a unit.
