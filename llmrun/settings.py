@@ -11,9 +11,13 @@ DEFAULT_PREFILL_CHUNK_TOKENS = 512
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be run: it decides the KV cache and the workspace."""
+    """What is to be run: it decides the KV cache and the workspace.
+
+    ``past_tokens`` are in the KV cache before the prompt: an earlier part of the conversation.
+    """
 
     context_tokens: int = DEFAULT_CONTEXT_TOKENS
+    past_tokens: int = 0
     prompt_tokens: int = 512
     new_tokens: int = 256
     batch: int = 1

@@ -7,7 +7,7 @@ Williams, Waterman & Patterson 2009, with the rate taken from a measured curve o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import numpy as np
@@ -73,6 +73,12 @@ class Cost:
     lead_s: float
     token_s: float
     n_gpus: int
+
+    def after_waiting(self, idle_s: float) -> Cost:
+        """The costs of a first request ``idle_s`` after the engine is ready: reading went on at full speed."""
+        startup_s = self.startup_s + idle_s
+        done_s = self.startup_s * self.startup_rate + idle_s
+        return replace(self, startup_s=startup_s, startup_rate=done_s / startup_s) if idle_s > 0 else self
 
 
 def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[Choice], gpus: Sequence[str]) -> Cost:
@@ -164,11 +170,12 @@ class _Pass:
         """(tokens before, tokens) of each of the passes that the unit sees; the head sees the last token alone."""
         work = self.workload
         if not self.prompt:
-            return [(work.prompt_tokens + work.new_tokens // 2, 1)]
+            return [(work.past_tokens + work.prompt_tokens + work.new_tokens // 2, 1)]
         if unit.kind is UnitKind.HEAD:
             return [(0, 1)]
         step = work.prefill_chunk_tokens
-        return [(past, min(step, work.prompt_tokens - past)) for past in range(0, work.prompt_tokens, step)]
+        begins = range(0, work.prompt_tokens, step)
+        return [(work.past_tokens + begin, min(step, work.prompt_tokens - begin)) for begin in begins]
 
     def _chunk_s(self, unit: UnitSpec, device: DeviceSpeed, past: int, tokens: int) -> float:
         rows = tokens * self.workload.batch

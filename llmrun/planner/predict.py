@@ -1,0 +1,91 @@
+"""What a run of a plan will show, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from llmrun.checkpoint.spec import ModelSpec, UnitKind
+from llmrun.hardware.speeds import Speeds
+from llmrun.planner.busy import busy_seconds, resources
+from llmrun.planner.choices import Candidates, Choice, stages, to_codes
+from llmrun.planner.cost import cost, read_seconds
+from llmrun.planner.peak import peak_bytes
+from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
+from llmrun.planner.simulate import simulate
+from llmrun.settings import Workload
+
+
+def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload, *, idle_s: float = 0.0) -> Prediction:
+    """The prediction for another workload than the plan's own: what was in fact asked.
+
+    Args:
+        idle_s: from the moment the engine was ready to the request; weights come in meanwhile.
+    """
+    host, gpu = plan.ring(CPU), next((ring for ring in plan.rings if is_gpu(ring.device)), None)
+    slots = Slots(host.slots if host else DEFAULT_SLOTS.host, gpu.slots if gpu else DEFAULT_SLOTS.gpu)
+    return predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s)
+
+
+def predict(
+    spec: ModelSpec,
+    placements: Sequence[Placement],
+    slots: Slots,
+    speeds: Speeds,
+    workload: Workload,
+    *,
+    idle_s: float = 0.0,
+) -> Prediction:
+    """The simulated times of one placement, and what it moves and takes.
+
+    Raises:
+        KeyError: a GPU of the placements was not measured.
+    """
+    used = {device for placement in placements for device in (placement.device, placement.prefill_device)}
+    gpus = sorted(device for device in used if is_gpu(device))
+    choices = _choices(spec, placements)
+    costs = cost(spec, speeds, workload, choices, gpus)
+    lead_s = costs.lead_s + _embedding_read_s(spec, placements, speeds)
+    costs = replace(costs, lead_s=lead_s).after_waiting(idle_s)
+    codes = np.array([to_codes(spec, choices, placements)])
+    candidate = Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))
+    times = simulate(costs, candidate)
+    busy = busy_seconds(costs, candidate)[0]
+    return Prediction(
+        startup_s=speeds.startup_s,
+        ttft_s=float(times.ttft_s[0]),
+        warm_ttft_s=float(times.warm_ttft_s[0]),
+        tpot_s=float(times.tpot_s[0]),
+        bytes_per_token=_bytes_per_token(spec, placements),
+        busy=tuple(Busy(name, float(seconds)) for name, seconds in zip(resources(gpus), busy, strict=True)),
+        peak_bytes=peak_bytes(spec, workload, placements, slots),
+    )
+
+
+def _choices(spec: ModelSpec, placements: Sequence[Placement]) -> tuple[Choice, ...]:
+    """Only what the placements in fact choose, in a steady order."""
+    staged = {unit.name for unit in stages(spec)}
+    chosen = {Choice(p.home, p.device, p.prefill_device): None for p in placements if p.unit in staged}
+    return tuple(chosen)
+
+
+def _embedding_read_s(spec: ModelSpec, placements: Sequence[Placement], speeds: Speeds) -> float:
+    """A whole embedding that is kept in memory is read once, before the layers."""
+    kept = [
+        spec.unit(p.unit)
+        for p in placements
+        if p.home != DISK and spec.unit(p.unit).kind is UnitKind.EMBEDDING and spec.unit(p.unit).tensors
+    ]
+    return sum(read_seconds(unit, speeds) for unit in kept)
+
+
+def _bytes_per_token(spec: ModelSpec, placements: Sequence[Placement]) -> dict[str, int]:
+    """The weights that a token needs, by the tier they come from."""
+    staged = {unit.name: unit for unit in stages(spec)}
+    found: dict[str, int] = {}
+    for placement in placements:
+        if unit := staged.get(placement.unit):
+            found[placement.home] = found.get(placement.home, 0) + unit.nbytes
+    return dict(sorted(found.items()))
