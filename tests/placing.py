@@ -13,7 +13,7 @@ from llmrun.checkpoint import ModelSpec
 from llmrun.engine.forward import Forward
 from llmrun.models.skeleton import build_skeleton
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import Placement, Plan, is_gpu
+from llmrun.planner.plan import Placement, Plan
 from llmrun.runtime.accelerator import Accelerator, EmulatedAccelerator
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kv_cache import KVCache
@@ -54,11 +54,10 @@ def opened(
 ) -> Iterator[tuple[Forward, KVCache, HostWeights]]:
     host = HostWeights(spec, plan)
     host.start()
-    devices = {p.device for p in plan.placements if is_gpu(p.device)}
-    accelerators = {device: accelerator(device) for device in devices}
-    residency = Residency(spec, plan, host, accelerators, lambda event: None, cancel or threading.Event())
+    accelerators = {device: accelerator(device) for device in plan.gpus}
+    cache = KVCache(spec, plan, accelerators)
+    residency = Residency(spec, plan, host, accelerators, cache, lambda event: None, cancel or threading.Event())
     try:
-        cache = KVCache(spec, plan.workload)
         chunk_tokens = plan.workload.prefill_chunk_tokens
         with torch.inference_mode():
             yield Forward(spec, build_skeleton(spec, residency), residency, cache, chunk_tokens), cache, host

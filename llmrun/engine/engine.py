@@ -64,9 +64,9 @@ class Engine:
         self._generation_config = load_generation_config(folder)
         self._relay = Relay()
         self._cancel = threading.Event()
-        self._residency = Residency(spec, plan, host, accelerators, self._emit, self._cancel)
+        self._cache = KVCache(spec, plan, accelerators)
+        self._residency = Residency(spec, plan, host, accelerators, self._cache, self._emit, self._cancel)
         skeleton = build_skeleton(spec, self._residency, trust_remote_code=trust_remote_code)
-        self._cache = KVCache(spec, plan.workload)
         self._forward = Forward(spec, skeleton, self._residency, self._cache, plan.workload.prefill_chunk_tokens)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
@@ -124,7 +124,7 @@ class Engine:
         self._residency.recover()
         self._emit(Accepted(accepted_s, len(prompt), reused))
         self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
-        logits = self._forward.run(prompt[reused:])
+        logits = self._forward.prefill(prompt[reused:])
         self._prefill = PrefillProgress(0, 0, 0, 0)
         reason = self._decode(logits, sampler, stream, sampling.max_tokens)
         self._sample(force=True)
@@ -147,7 +147,7 @@ class Engine:
                 return FinishReason.LENGTH
             if len(self._cache.tokens) + 1 >= self.plan.workload.context_tokens:
                 return FinishReason.CONTEXT
-            logits = self._forward.run([token])
+            logits = self._forward.decode(token)
         return FinishReason.STOP
 
     def _emit(self, event: Event) -> None:

@@ -32,14 +32,22 @@ class Forward:
         self._chunk_tokens = chunk_tokens
         self._rest_bound = False
 
-    def run(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits ``(V,)`` in fp32 on the CPU after ``tokens``, which are then in the cache.
+    def prefill(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits ``(V,)`` in fp32 on the CPU after a prompt, or the rest of one; its tokens are then in the cache.
 
         Raises:
             Interrupted: the run was cancelled.
             LlmrunError: a read failed. In both cases the cache holds what it held before.
         """
+        return self._run(tokens, prefill=True)
+
+    def decode(self, token: int) -> torch.Tensor:
+        """As ``prefill``, after one more token, with every unit on the device that the plan has for tokens."""
+        return self._run([token], prefill=False)
+
+    def _run(self, tokens: Sequence[int], *, prefill: bool) -> torch.Tensor:
         try:
+            self._residency.begin(prefill=prefill)
             self._bind_rest()
             run = self._model if len(tokens) <= self._chunk_tokens else self._layer_by_layer
             logits = run(tokens)
@@ -64,6 +72,7 @@ class Forward:
         hidden: list[torch.Tensor | None] = [None] * len(chunks)
         start = self._cache.position.tokens
         for layer in self._layers:
+            self._cache.position.tokens = start  # where a layer's cache begins its visit
             with self._residency.hold(layer):
                 for index, chunk in enumerate(chunks):
                     self._cache.position.tokens = start + index * self._chunk_tokens

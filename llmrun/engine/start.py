@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
-from llmrun.planner.plan import Plan, is_gpu
+from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
 
 if TYPE_CHECKING:
@@ -59,12 +59,11 @@ def _accelerators(plan: Plan) -> dict[str, Accelerator]:
 
     from llmrun.runtime.accelerator import CudaAccelerator
 
-    names = sorted({placement.device for placement in plan.placements if is_gpu(placement.device)})
-    missing = [name for name in names if int(name.removeprefix("gpu:")) >= torch.cuda.device_count()]
+    missing = [name for name in plan.gpus if int(name.removeprefix("gpu:")) >= torch.cuda.device_count()]
     if missing:
         raise DeviceError(
             "device-missing",
             f"the plan computes on {', '.join(missing)}, but torch sees {torch.cuda.device_count()} GPUs",
             hint="`--vram 0` runs without a GPU",
         )
-    return {name: CudaAccelerator(int(name.removeprefix("gpu:"))) for name in names}
+    return {name: CudaAccelerator(int(name.removeprefix("gpu:"))) for name in plan.gpus}

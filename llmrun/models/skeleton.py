@@ -16,7 +16,17 @@ from torch import nn
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.errors import CheckpointError
 from llmrun.models.dtypes import torch_dtype
-from llmrun.models.unit_module import EmbeddingModule, Gate, HeadModule, LayerModule, UnitModule, WeightSource
+from llmrun.models.unit_module import (
+    HEAD,
+    EmbeddingModule,
+    Gate,
+    HeadModule,
+    LayerModule,
+    RestModule,
+    UnitModule,
+    WeightSource,
+    Wrapper,
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,9 @@ def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: 
             )
     head = model.get_output_embeddings()
     head_names = dict.fromkeys(["weight"], spec.embedding.name) if spec.tied_embeddings else {}
-    head_names |= _own(spec.unit("head"), modules[id(head)], parameters)
-    _replace(model, modules[id(head)], HeadModule(head, "head", head_names, source, gate))
-    rest = {parameters[tensor.name]: tensor.name for tensor in spec.unit("rest").tensors}
+    head_names |= _own(spec.unit(HEAD), modules[id(head)], parameters)
+    _replace(model, modules[id(head)], HeadModule(head, HEAD, head_names, source, gate))
+    rest = {_wrap_owner(model, parameters[tensor.name], gate): tensor.name for tensor in spec.unit("rest").tensors}
     return Skeleton(model.eval().requires_grad_(False), gate, rest)
 
 
@@ -156,6 +166,18 @@ def _own(unit: UnitSpec, path: str, parameters: Mapping[str, str]) -> dict[str, 
     }
 
 
-def _replace(model: nn.Module, path: str, wrapper: UnitModule) -> None:
+def _wrap_owner(model: nn.Module, parameter: str, gate: Gate) -> str:
+    """Wrap the module that holds ``parameter``, unless it holds units as well; returns the parameter's new name."""
+    path, _, name = parameter.rpartition(".")
+    owner = model.get_submodule(path)
+    if isinstance(owner, RestModule):  # for another of its parameters
+        return f"{path}.inner.{name}"
+    if any(isinstance(module, UnitModule) for module in owner.modules()):
+        return parameter
+    _replace(model, path, RestModule(owner, gate))
+    return f"{path}.inner.{name}"
+
+
+def _replace(model: nn.Module, path: str, wrapper: Wrapper) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, wrapper)

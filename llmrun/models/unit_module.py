@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 FIRST_LAYER = "layer 0"
+HEAD = "head"
 
 
 class WeightSource(Protocol):
@@ -28,10 +29,10 @@ class WeightSource(Protocol):
         """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``; ``weight`` may hold only those rows."""
 
     def is_permanent(self, unit: str) -> bool:
-        """Whether the tensors that ``acquire`` gave stay valid for good."""
+        """Whether the tensors that ``acquire`` gives in this kind of pass stay valid for good."""
 
     def device(self, unit: str) -> torch.device:
-        """Where the unit is computed."""
+        """Where the unit is computed in this kind of pass."""
 
 
 @dataclass
@@ -46,12 +47,52 @@ class Gate:
     hidden: torch.Tensor | None = None
     returns_tuple: bool = False
 
+    @property
+    def drops_hidden(self) -> bool:
+        """Whether hidden states outside of the units are not used: a layer's turn has its own, or has made its own."""
+        return self.only not in (None, HEAD) and self.hidden is not None
+
     def open(self) -> None:
         """Let every unit compute, as in a plain forward pass."""
         self.only = self.hidden = None
 
 
-class UnitModule(nn.Module):
+class Wrapper(nn.Module):
+    """Stands for ``inner``, the original module, and has all that it has."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the original has
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+
+class RestModule(Wrapper):
+    """A small module that is always bound (a norm, learned positions): it computes where its own tensors are.
+
+    To the model it seems to be where its input is, so layers on other devices before or after it do not matter.
+    """
+
+    def __init__(self, inner: nn.Module, gate: Gate) -> None:
+        super().__init__(inner)
+        self._gate = gate
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """The original's output, on the device of the input; the input, where the gate drops the output anyway."""
+        inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+        if inputs is None:
+            return self.inner(*args, **kwargs)
+        if self._gate.drops_hidden and inputs.is_floating_point():
+            return inputs
+        device = next(self.inner.parameters()).device
+        return move(self.inner(*move(args, device), **move(kwargs, device)), inputs.device)
+
+
+class UnitModule(Wrapper):
     """A module whose weights come and go.
 
     Args:
@@ -61,28 +102,22 @@ class UnitModule(nn.Module):
     """
 
     def __init__(self, inner: nn.Module, unit: str, names: Mapping[str, str], source: WeightSource, gate: Gate) -> None:
-        super().__init__()
-        self.inner = inner
+        super().__init__(inner)
         self._unit = unit
         self._names = names
         self._source = source
         self._gate = gate
         self._bound = False
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the original has
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("inner"), name)
-
     def _call(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         with self._source.acquire(self._unit) as weights:
             device = self._source.device(self._unit)
             args, kwargs = move(args, device), move(kwargs, device)
-            if self._bound:
+            permanent = self._source.is_permanent(self._unit)
+            if permanent and self._bound:
                 return self.inner(*args, **kwargs)
             bound = {parameter: weights[name] for parameter, name in self._names.items()}
-            if self._source.is_permanent(self._unit):
+            if permanent:
                 self.inner.load_state_dict(bound, assign=True)
                 self._bound = True
                 return self.inner(*args, **kwargs)

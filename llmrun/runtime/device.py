@@ -1,6 +1,7 @@
 """The weights on one GPU: resident ones, and a ring of slots that a copier fills ahead of the computation.
 
 The copier takes units from RAM in execution order, wrapping from token to token, while the GPU computes earlier ones.
+A prefill may compute more units here than a token does. After either kind of pass the copier goes on as for a token.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from llmrun.checkpoint.spec import ModelSpec, UnitSpec
 from llmrun.errors import Interrupted, LlmrunError
+from llmrun.planner.memory import passes_host_ring
 from llmrun.planner.plan import Plan
 from llmrun.runtime.accelerator import Accelerator, Event
 from llmrun.runtime.host import POLL_S, HostWeights
@@ -46,16 +48,17 @@ class DeviceWeights:
         self.bytes_copied = 0
         self._host = host
         self._cancel = cancel
-        self._units = [spec.unit(p.unit) for p in plan.placements if p.device == name and spec.unit(p.unit).tensors]
+        self._for_prefill, self._for_token = (_computed(name, spec, plan, prefill=prefill) for prefill in (True, False))
+        self._units = {unit.name: unit for unit in self._for_prefill + self._for_token}
+        placements = [plan.placement(unit) for unit in self._units]
         self._resident = {
-            unit.name: accelerator.allocate(host.layout(unit.name).nbytes)
-            for unit in self._units
-            if plan.placement(unit.name).resident
+            p.unit: accelerator.allocate(host.layout(p.unit).nbytes) for p in placements if p.home == name
         }
+        self._from_host_ring = {p.unit for p in placements if passes_host_ring(p, self._units[p.unit])}
         ring = plan.ring(name)
         self._slots = [accelerator.allocate(ring.slot_bytes) for _ in range(ring.slots)] if ring else []
         self._free: deque[tuple[int, Event]] = deque((slot, None) for slot in range(len(self._slots)))
-        self._copies: dict[str, deque[_Copy]] = {unit.name: deque() for unit in self._units}
+        self._copies: dict[str, deque[_Copy]] = {unit: deque() for unit in self._units}
         self._changed = threading.Condition()
         self._failure: LlmrunError | None = None
         self._closed = False
@@ -63,14 +66,14 @@ class DeviceWeights:
 
     @property
     def units(self) -> list[str]:
-        """What it brings in."""
-        return [unit.name for unit in self._units]
+        """What it brings in, in one kind of pass or the other."""
+        return list(self._units)
 
-    def start(self) -> None:
-        """Begin to copy, from the first unit on."""
+    def start(self, *, prefill: bool) -> None:
+        """Begin to copy, from the first unit of that kind of pass on."""
         self._failure = None
         self._closed = False
-        self._copier = threading.Thread(target=self._run, name="copier", daemon=True)
+        self._copier = threading.Thread(target=self._run, args=(prefill,), name="copier", daemon=True)
         self._copier.start()
 
     def acquire(self, unit: str) -> torch.Tensor:
@@ -100,37 +103,43 @@ class DeviceWeights:
                 self._free.append((copy.slot, self.accelerator.record()))
                 self._changed.notify_all()
 
-    def stop(self) -> None:
-        """End the copier, which leaves the RAM's ring alone from then on; ``start`` begins a new pass."""
+    def stop(self) -> bool:
+        """End the copier, which leaves the RAM's ring alone from then on; ``start`` begins a new pass.
+
+        Returns whether anything that it had taken out of the RAM's ring is dropped unused.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._copier:
             self._copier.join()
-        for unit, copies in self._copies.items():
-            if unit not in self._resident:
-                self._free.extend((copy.slot, copy.done) for copy in copies if copy.slot is not None)
-                copies.clear()
+        unused = [(unit, copy) for unit, copies in self._copies.items() for copy in copies if copy.slot is not None]
+        for unit, copy in unused:
+            assert copy.slot is not None
+            self._free.append((copy.slot, copy.done))
+            self._copies[unit].clear()
+        return any(unit in self._from_host_ring for unit, _ in unused)
 
     def close(self) -> None:
         """Stop, and let go of the device."""
         self.stop()
         self.accelerator.close()
 
-    def _schedule(self) -> Iterator[UnitSpec]:
+    def _schedule(self, *, prefill: bool) -> Iterator[UnitSpec]:
+        """The units to copy: those of this pass, then those of a token, for as long as tokens need any."""
+        units = self._for_prefill if prefill else self._for_token
         while True:
-            again = False
-            for unit in self._units:
+            for unit in units:
                 if unit.name not in self._resident or not self._copies[unit.name]:
-                    again = again or unit.name not in self._resident
                     yield unit
-            if not again:
+            units = self._for_token
+            if all(unit.name in self._resident for unit in units):
                 return
 
-    def _run(self) -> None:
+    def _run(self, prefill: bool) -> None:
         """The copier thread."""
         try:
-            for unit in self._schedule():
+            for unit in self._schedule(prefill=prefill):
                 if not self._copy(unit):
                     return
         except LlmrunError as error:
@@ -174,3 +183,9 @@ class DeviceWeights:
 
     def _is_closed(self) -> bool:
         return self._closed
+
+
+def _computed(device: str, spec: ModelSpec, plan: Plan, *, prefill: bool) -> list[UnitSpec]:
+    """The units with weights that a device computes in that kind of pass, in execution order."""
+    here = [spec.unit(p.unit) for p in plan.placements if p.computed_on(prefill=prefill) == device]
+    return [unit for unit in here if unit.tensors]

@@ -40,6 +40,7 @@ class _Fetch:
     slot: int | None  # None: resident, in memory of its own
     blocks: deque[_Block]
     pending: int = field(init=False)
+    failed: bool = False
     abandoned: bool = False
 
     def __post_init__(self) -> None:
@@ -138,13 +139,10 @@ class HostWeights:
         with self._changed:
             self._failure = None
             for unit, fetches in self._fetches.items():
-                if unit not in self._resident:
-                    for fetch in fetches:
-                        fetch.abandoned = True
-                        fetch.pending -= len(fetch.blocks)
-                        fetch.blocks.clear()
-                        self._recycle(fetch)
-                    fetches.clear()
+                for fetch in fetches:
+                    if unit not in self._resident or fetch.failed:
+                        self._abandon(fetch)
+                self._fetches[unit] = deque(fetch for fetch in fetches if not fetch.abandoned)
             if self._current and self._current.abandoned:
                 self._current = None
             self._order = self._schedule()
@@ -184,6 +182,13 @@ class HostWeights:
     def _ready(self, unit: str) -> _Fetch | None:
         fetches = self._fetches[unit]
         return fetches[0] if fetches and fetches[0].pending == 0 else None
+
+    def _abandon(self, fetch: _Fetch) -> None:
+        """Make no more requests for it; its slot is free once those in flight are done."""
+        fetch.abandoned = True
+        fetch.pending -= len(fetch.blocks)
+        fetch.blocks.clear()
+        self._recycle(fetch)
 
     def _recycle(self, fetch: _Fetch) -> None:
         """Give the slot of a fetch back once nothing is being read into it."""
@@ -252,6 +257,7 @@ class HostWeights:
             if fetch.abandoned:
                 self._recycle(fetch)
             elif failure:
+                fetch.failed = True
                 self._failure = failure
             self._changed.notify_all()
 

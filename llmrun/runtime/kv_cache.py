@@ -2,19 +2,25 @@
 
 It is a transformers ``Cache``, so the model's own attention code and masks use it as they are. All layers share one
 position, the number of tokens before the pass (or before the chunk, where a long prompt goes through layer by layer).
+
+A layer's keys and values live on the device that computes it for a token. Where a prefill computes it on another one
+they visit there for the layer's turn, one layer at a time: what is held goes, what is new comes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from llmrun.checkpoint.spec import ModelSpec, UnitKind
-from llmrun.planner.memory import kv_capacity_tokens
+from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.planner.memory import kv_capacity_tokens, visit_bytes
+from llmrun.planner.plan import CPU, Plan
+from llmrun.runtime.accelerator import Accelerator
 from llmrun.settings import Workload
 
 
@@ -26,24 +32,63 @@ class Position:
 
 
 class FullLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of a layer that attends to the whole context, ``(B, H_kv, capacity, D_head)`` each."""
+    """Keys and values of a layer that attends to the whole context, ``(B, H_kv, capacity, D_head)`` each.
+
+    ``keys`` and ``values`` are what the computation works on: those at home, on ``device``, or guests in a visit.
+    """
 
     is_sliding = False
 
-    def __init__(self, capacity_tokens: int, position: Position) -> None:
+    def __init__(self, capacity_tokens: int, position: Position, device: torch.device) -> None:
         super().__init__()
         self.capacity_tokens = capacity_tokens
         self.position = position
+        self.home: tuple[torch.Tensor, ...] = ()
+        self._device = device
+        self._room: torch.Tensor | None = None  # bytes on another device, during a visit
+        self._base = 0  # position of the token at index 0
+        self._end = 0  # index after the last token written
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate, on the device that computes the layer; pages are touched as tokens come."""
-        self.keys, self.values = (
+        """Allocate at home; pages are touched as tokens come."""
+        self.home = tuple(
             torch.empty(
-                (*states.shape[:2], self.capacity_tokens, states.shape[-1]), dtype=states.dtype, device=states.device
+                (*states.shape[:2], self.capacity_tokens, states.shape[-1]), dtype=states.dtype, device=self._device
             )
             for states in (key_states, value_states)
         )
+        self.keys, self.values = self.home if self._room is None else self._guests(self._room)
         self.is_initialized = True
+
+    @contextmanager
+    def visit(self, room: torch.Tensor) -> Iterator[None]:
+        """Work in ``room``, bytes on another device; afterwards home holds all of it, even after a failure."""
+        start, base = self.position.tokens, self._base
+        self._room, self._end = room, start - base
+        if self.is_initialized:
+            self.keys, self.values = self._guests(room)
+            held = slice(self._first(start) - base, start - base)
+            _copy(self.home, (self.keys, self.values), held)
+        try:
+            yield
+        finally:
+            if self.is_initialized:
+                moved = self._base != base  # a window that moved to the front has changed the old tokens' places too
+                _copy((self.keys, self.values), self.home, slice(0 if moved else start - base, self._end))
+                self.keys, self.values = self.home
+            self._room = None
+
+    def _guests(self, room: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Keys and values as those at home, laid one after the other into ``room``."""
+        guests, offset = [], 0
+        for memory in self.home:
+            guests.append(room[offset : offset + memory.nbytes].view(memory.dtype).view(memory.shape))
+            offset += memory.nbytes
+        return tuple(guests)
+
+    def _first(self, position: int) -> int:
+        """Position of the first token that the one at ``position`` attends to."""
+        return 0
 
     def update(
         self,
@@ -59,6 +104,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         end = begin + key_states.shape[-2]
         self.keys[:, :, begin:end] = key_states
         self.values[:, :, begin:end] = value_states
+        self._end = end
         return self.keys[:, :, first:end], self.values[:, :, first:end]
 
     def place(self, new_tokens: int) -> tuple[int, int]:
@@ -88,15 +134,14 @@ class SlidingLayer(FullLayer):
 
     is_sliding = True
 
-    def __init__(self, capacity_tokens: int, window_tokens: int, position: Position) -> None:
-        super().__init__(capacity_tokens, position)
+    def __init__(self, capacity_tokens: int, window_tokens: int, position: Position, device: torch.device) -> None:
+        super().__init__(capacity_tokens, position, device)
         self.window_tokens = window_tokens
-        self._base = 0  # position of the token at index 0
 
     def place(self, new_tokens: int) -> tuple[int, int]:
         """Index of the first token attended to, and of the first new one."""
         position = self.position.tokens
-        first = position - self._past(position)
+        first = self._first(position)
         assert first >= self._base, "the engine starts over where the window has moved on"
         if position + new_tokens - self._base > self.capacity_tokens:
             for memory in (self.keys, self.values):
@@ -107,36 +152,45 @@ class SlidingLayer(FullLayer):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Tokens attended to by the last query, and the position of the first of them."""
-        past = self._past(self.position.tokens)
-        return past + query_length, self.position.tokens - past
+        first = self._first(self.position.tokens)
+        return self.position.tokens + query_length - first, first
 
     def keeps(self, tokens: int) -> bool:
         """Whether what the window at ``tokens`` needs is still there; at 0 the layer simply starts over."""
         if tokens == 0:
             self._base = 0
-        return tokens - self._past(tokens) >= self._base
+        return self._first(tokens) >= self._base
 
-    def _past(self, position: int) -> int:
-        return min(position, self.window_tokens - 1)
+    def _first(self, position: int) -> int:
+        return max(0, position - (self.window_tokens - 1))
 
 
 class KVCache(Cache):  # type: ignore[misc]
-    """The cache of one conversation and the tokens it holds."""
+    """The cache of one conversation and the tokens it holds.
 
-    def __init__(self, spec: ModelSpec, workload: Workload) -> None:
+    Memory: the layers' own, each on the device that computes it for a token, as passes come; and on every GPU that
+    computes others in a prefill, allocated here, a room for the largest of those.
+    """
+
+    def __init__(self, spec: ModelSpec, plan: Plan, accelerators: Mapping[str, Accelerator]) -> None:
         self.position = Position()
-        layers: list[FullLayer] = []
+        self.tokens: list[int] = []
+        self._home_of = {p.unit: p.device for p in plan.placements}
+        self._layers: dict[str, FullLayer] = {}
         for unit in spec.units:
             if unit.kind is UnitKind.LAYER:
-                capacity = kv_capacity_tokens(unit, workload)
-                window = unit.kv_window_tokens
-                layers.append(
-                    FullLayer(capacity, self.position)
-                    if window is None or window >= workload.context_tokens
-                    else SlidingLayer(capacity, window, self.position)
-                )
-        super().__init__(layers=layers)
-        self.tokens: list[int] = []
+                home = self._home_of[unit.name]
+                device = torch.device("cpu") if home == CPU else accelerators[home].device
+                self._layers[unit.name] = _layer(unit, plan.workload, self.position, device)
+        super().__init__(layers=list(self._layers.values()))
+        rooms = {name: visit_bytes(name, spec, plan.workload, plan.placements) for name in accelerators}
+        self._rooms = {name: accelerators[name].allocate(nbytes) for name, nbytes in rooms.items() if nbytes}
+
+    def visit(self, unit: str, device: str) -> AbstractContextManager[None]:
+        """Let the keys and values of a unit be on ``device``; nothing moves where they live there or it has none."""
+        if unit not in self._layers or device == self._home_of[unit]:
+            return nullcontext()
+        return self._layers[unit].visit(self._rooms[device])
 
     def reuse(self, prompt: Sequence[int]) -> int:
         """Keep the common prefix with ``prompt``, less its last token, whose logits are needed; returns its length."""
@@ -161,3 +215,15 @@ class KVCache(Cache):  # type: ignore[misc]
         """The pass over ``tokens`` is complete in every layer."""
         self.tokens.extend(tokens)
         self.position.tokens = len(self.tokens)
+
+
+def _layer(unit: UnitSpec, workload: Workload, position: Position, device: torch.device) -> FullLayer:
+    capacity, window = kv_capacity_tokens(unit, workload), unit.kv_window_tokens
+    if window is None or window >= workload.context_tokens:
+        return FullLayer(capacity, position, device)
+    return SlidingLayer(capacity, window, position, device)
+
+
+def _copy(sources: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], tokens: slice) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target[:, :, tokens].copy_(source[:, :, tokens])

@@ -1,4 +1,9 @@
-"""Where the weights are now: the one thing that the wrapped model asks for them."""
+"""Where the weights are now: the one thing that the wrapped model asks for them.
+
+A pass is a prefill or computes one token; a plan may have a unit computed on another device in the one than in the
+other. Readers and copiers run ahead into the next pass, and take it for a token: so it is after a prompt and after
+every token but an answer's last. Where the guess is wrong, and only then, what they brought for it is dropped.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ from llmrun.planner.plan import CPU, Plan, is_gpu
 from llmrun.runtime.accelerator import Accelerator
 from llmrun.runtime.device import DeviceWeights
 from llmrun.runtime.host import HostWeights
+from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.rows import EmbeddingRows
 from llmrun.runtime.views import as_tensor, unit_views
 
@@ -30,6 +36,7 @@ class Residency:
     Args:
         host: the weights in RAM, already reading.
         accelerators: the GPUs of the plan by name; where one is missing its units cannot be acquired.
+        cache: the KV cache, whose layers visit the device that computes them.
         emit: takes the events of the run.
         cancel: set from another thread to break off the pass.
     """
@@ -40,12 +47,14 @@ class Residency:
         plan: Plan,
         host: HostWeights,
         accelerators: Mapping[str, Accelerator],
+        cache: KVCache,
         emit: Callable[[Event], None],
         cancel: threading.Event,
     ) -> None:
         self._spec = spec
         self._plan = plan
         self._host = host
+        self._cache = cache
         self._emit = emit
         self._cancel = cancel
         self._dtype = torch_dtype(spec.dtype)
@@ -54,6 +63,11 @@ class Residency:
             for name, accelerator in accelerators.items()
         }
         self._placements = {placement.unit: placement for placement in plan.placements}
+        for p in plan.placements:  # what no planner makes: the copiers would take bytes of the pass before
+            assert p.prompt_device is None or (is_gpu(p.prompt_device) and p.device == CPU), p
+        self._kinds_differ = any(p.prefill_device != p.device for p in plan.placements)
+        self._prefill = True
+        self._prefill_expected = True
         self._permanent: dict[str, dict[str, torch.Tensor]] = {}
         self._held: dict[str, dict[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
@@ -61,27 +75,30 @@ class Residency:
         copied = [unit for device in self._devices.values() for unit in device.units]
         if accelerators:
             next(iter(accelerators.values())).pin(host.memories(copied))  # once, for all GPUs
-        for device in self._devices.values():
-            device.start()
+        self._start_copiers(prefill=True)
+
+    def begin(self, *, prefill: bool) -> None:
+        """A pass of that kind begins, at the first unit."""
+        if self._kinds_differ and prefill != self._prefill_expected:
+            dropped = [device.stop() for device in self._devices.values()]
+            if any(dropped):  # bytes in RAM stay where they are as long as none were handed on
+                self._host.restart()
+            self._start_copiers(prefill=prefill)
+        self._prefill, self._prefill_expected = prefill, False
 
     @contextmanager
     def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
-        """The tensors of a unit by their names in the checkpoint, on the device that computes it."""
+        """The tensors of a unit by their names in the checkpoint, on the device that computes it in this pass.
+
+        A layer's KV cache is there too until the end.
+        """
         if unit in self._held:
             self._check_cancelled()  # between the chunks of a long prompt
             yield self._held[unit]
             return
-        weights = self._permanent.get(unit)
-        if weights is not None:
-            self._check_cancelled()
+        with self._weights(unit) as weights, self._cache.visit(unit, self._device_name(unit)):
             yield weights
-        else:
-            weights = self._wait_for(unit)
-            try:
-                yield weights
-            finally:
-                self._release(unit)
-        self._emit(LayerDone(time.monotonic(), unit, self._placements[unit].device))
+        self._emit(LayerDone(time.monotonic(), unit, self._device_name(unit)))
 
     @contextmanager
     def hold(self, unit: str) -> Iterator[None]:
@@ -94,13 +111,13 @@ class Residency:
                 del self._held[unit]
 
     def is_permanent(self, unit: str) -> bool:
-        """Whether the tensors of a unit stay valid for good."""
-        return unit in self._permanent
+        """Whether the tensors that a unit has in this kind of pass stay valid for good."""
+        return unit in self._permanent and self._is_home(unit)
 
     def device(self, unit: str) -> torch.device:
-        """Where the unit is computed."""
-        placement = self._placements[unit]
-        return self._devices[placement.device].accelerator.device if is_gpu(placement.device) else torch.device("cpu")
+        """Where the unit is computed in this kind of pass."""
+        name = self._device_name(unit)
+        return self._devices[name].accelerator.device if is_gpu(name) else torch.device("cpu")
 
     def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows needed."""
@@ -133,12 +150,11 @@ class Residency:
             self.restart()
 
     def restart(self) -> None:
-        """After a pass that broke off: the next one begins with the first unit."""
+        """After a pass that broke off: the next one, of a new prompt, begins with the first unit."""
         for device in self._devices.values():
             device.stop()
         self._host.restart()
-        for device in self._devices.values():
-            device.start()
+        self._start_copiers(prefill=True)
 
     def close(self) -> None:
         """Stop the copiers and close the embedding's file."""
@@ -146,29 +162,52 @@ class Residency:
             device.close()
         self._rows.close()
 
+    def _start_copiers(self, *, prefill: bool) -> None:
+        self._prefill_expected = prefill
+        for device in self._devices.values():
+            device.start(prefill=prefill)
+
+    def _device_name(self, unit: str) -> str:
+        return self._placements[unit].computed_on(prefill=self._prefill)
+
+    def _is_home(self, unit: str) -> bool:
+        return self._placements[unit].home == self._device_name(unit)
+
+    @contextmanager
+    def _weights(self, unit: str) -> Iterator[dict[str, torch.Tensor]]:
+        if self.is_permanent(unit):
+            self._check_cancelled()
+            yield self._permanent[unit]
+            return
+        weights = self._wait_for(unit)
+        try:
+            yield weights
+        finally:
+            self._release(unit)
+
     def _check_cancelled(self) -> None:
         if self._cancel.is_set():
             raise Interrupted
 
     def _wait_for(self, unit: str) -> dict[str, torch.Tensor]:
         began_s = time.monotonic()
-        placement = self._placements[unit]
-        if is_gpu(placement.device):
-            memory = self._devices[placement.device].acquire(unit)
+        name = self._device_name(unit)
+        if is_gpu(name):
+            memory = self._devices[name].acquire(unit)
         else:
             memory = as_tensor(self._host.acquire(unit, self._cancel.is_set))
         waited_s = time.monotonic() - began_s
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
         weights = unit_views(memory, self._host.layout(unit), self._dtype)
-        if placement.resident:
+        if self._is_home(unit):
             self._permanent[unit] = weights
         return weights
 
     def _release(self, unit: str) -> None:
-        placement = self._placements[unit]
-        if is_gpu(placement.device):
-            self._devices[placement.device].release(unit)
+        name = self._device_name(unit)
+        if is_gpu(name):
+            self._devices[name].release(unit)
         else:
             self._host.release(unit)
 

@@ -36,9 +36,9 @@ def test_equal_to_transformers(tmp_path: Path, family: str, placement: str) -> N
     expected = reference_logits(model, tokens)
     letters = letters_for(spec, PLACEMENTS[placement])
     with opened(spec, plan_of(spec, letters), cuda) as (forward, _, _):
-        torch.testing.assert_close(forward.run(tokens[:33]), expected[32], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(forward.prefill(tokens[:33]), expected[32], rtol=1e-3, atol=1e-4)
         for position in range(33, 45):
-            logits = forward.run(tokens[position : position + 1])
+            logits = forward.decode(tokens[position])
             torch.testing.assert_close(logits, expected[position], rtol=1e-3, atol=1e-4)
 
 

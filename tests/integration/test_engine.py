@@ -129,13 +129,13 @@ def test_a_long_prompt_that_is_broken_off_anywhere_leaves_the_cache_as_it_was(tm
         for count in range(3, 24, 4):  # it is asked at least 25 times: for 6 layers, their 3 chunks each, and the head
             cancel.count = 10**9
             cache.reuse([])
-            forward.run(tokens[:20])
+            forward.prefill(tokens[:20])
             cancel.count = count
             with pytest.raises(Interrupted):
-                forward.run(tokens[20:])
+                forward.prefill(tokens[20:])
             cancel.count = 10**9
             kept = cache.reuse(tokens)
-            torch.testing.assert_close(forward.run(tokens[kept:]), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(forward.prefill(tokens[kept:]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_no_thread_is_left(folder: Path) -> None:

@@ -57,10 +57,10 @@ def test_equal_to_transformers(saved: dict[str, tuple[Any, Path]], family: str, 
     tokens = some_tokens(24)
     expected = reference_logits(model, tokens)
     with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, cache, _):
-        after_prompt = forward.run(tokens[:12])
+        after_prompt = forward.prefill(tokens[:12])
         torch.testing.assert_close(after_prompt, expected[11], rtol=1e-4, atol=1e-5)
         for position in range(12, 24):
-            logits = forward.run(tokens[position : position + 1])
+            logits = forward.decode(tokens[position])
             torch.testing.assert_close(logits, expected[position], rtol=1e-4, atol=1e-5)
         assert cache.tokens == tokens
 
@@ -74,8 +74,8 @@ def test_long_prompt_in_chunks(saved: dict[str, tuple[Any, Path]], family: str, 
     tokens = some_tokens(62, seed=5)
     expected = reference_logits(model, tokens)
     with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, _, _):
-        torch.testing.assert_close(forward.run(tokens[:45]), expected[44], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(forward.run(tokens[45:]), expected[61], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(forward.prefill(tokens[:45]), expected[44], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(forward.prefill(tokens[45:]), expected[61], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -94,7 +94,7 @@ def test_half_precision_is_bitwise_transformers(tmp_path: Path, dtype: torch.dty
     tokens = some_tokens(12)
     expected = reference_logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype), tokens)[-1]
     with opened(spec, plan_of(spec, letters_for(spec, PLACEMENTS[placement]))) as (forward, _, _):
-        assert torch.equal(forward.run(tokens), expected.float())
+        assert torch.equal(forward.prefill(tokens), expected.float())
 
 
 def test_streamed_weights_are_read_once_a_token(saved: dict[str, tuple[Any, Path]]) -> None:
@@ -105,7 +105,7 @@ def test_streamed_weights_are_read_once_a_token(saved: dict[str, tuple[Any, Path
         streamed_bytes = sum(read_bytes[f"layer {i}"] for i in (1, 3, 5))
         first_pass_bytes = sum(read_bytes.values()) - read_bytes["embedding"]
         for token in some_tokens(20):
-            forward.run([token])
+            forward.decode(token)
         ahead_bytes = 2 * max(read_bytes[f"layer {i}"] for i in (1, 3, 5))
         read_ahead = host.bytes_read - first_pass_bytes - 19 * streamed_bytes
         assert 0 <= read_ahead <= ahead_bytes
@@ -117,10 +117,10 @@ def test_prefix_is_reused(saved: dict[str, tuple[Any, Path]]) -> None:
     tokens = some_tokens(24)
     other = [*tokens[:20], *some_tokens(6, seed=9)]
     with opened(spec, plan_of(spec, letters_for(spec, "RRRRRRRRR"))) as (forward, cache, _):
-        forward.run(tokens)
+        forward.prefill(tokens)
         reused = cache.reuse(other)
         assert reused == 20
-        logits = forward.run(other[reused:])
+        logits = forward.prefill(other[reused:])
         torch.testing.assert_close(logits, reference_logits(model, other)[-1], rtol=1e-4, atol=1e-5)
 
 
@@ -132,10 +132,10 @@ def test_window_that_moved_on_starts_over(saved: dict[str, tuple[Any, Path]]) ->
     other = [*tokens[:10], *some_tokens(5, seed=9)]
     with opened(spec, plan_of(spec, letters_for(spec, "RRRRRRRRR"))) as (forward, cache, _):
         for token in tokens:
-            forward.run([token])
+            forward.decode(token)
         reused = cache.reuse(other)
         assert reused == 0
-        logits = forward.run(other[reused:])
+        logits = forward.prefill(other[reused:])
         torch.testing.assert_close(logits, reference_logits(model, other)[-1], rtol=1e-4, atol=1e-5)
 
 
@@ -152,7 +152,7 @@ def test_what_is_allocated_is_what_the_plan_counts(
         planned[line.label] = line.nbytes
     kv_lines = [line.nbytes for memory in plan.memory for line in memory.lines if line.label == "KV cache"]
     with opened(spec, plan) as (forward, cache, host):
-        forward.run(some_tokens(12))
+        forward.prefill(some_tokens(12))
         allocated = sum(memory.nbytes for memory in host.memories(unit.name for unit in spec.units))
         assert allocated == planned.get("weights", 0) + planned.get("weight ring", 0)
         assert sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) == sum(kv_lines)
