@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmrun.checkpoint import HeadersOnly, ModelSpec, read_spec, spec_from_headers
 from llmrun.errors import CheckpointError
 from llmrun.hub import gguf_family as family_table
 from llmrun.hub.disk import check_room, writing
-from llmrun.hub.folder import WEIGHTS
+from llmrun.hub.folder import CONFIG, WEIGHTS
 from llmrun.hub.gguf_family import ROPE_TENSORS, Family, config_fields, family_of, hf_name
 from llmrun.hub.gguf_header import GgufHeader, read_header
 from llmrun.hub.gguf_tokenizer import save_tokenizer
-from llmrun.hub.gguf_weights import Piece, can_dequantise, read_floats, write_safetensors
+from llmrun.hub.gguf_weights import Piece, can_dequantise, read_floats, safetensors_header, write_safetensors
 from llmrun.hub.model import Notify, Origin
 from llmrun.hub.store import Record, build, find, models_folder, safe_name
 from llmrun.units import format_bytes
@@ -33,14 +35,39 @@ def import_gguf(path: Path, *, notify: Notify) -> Path:
         CheckpointError: the file is not there, broken, truncated, or of a kind that cannot be imported.
         DeviceError: ``disk-full``, ``write-failed``.
     """
+    path, target = target_of(path)
+    return import_as(target, path, Record(path.stem, Origin.GGUF, str(path)), notify=notify)
+
+
+def gguf_spec(path: Path, *, name: str) -> ModelSpec:
+    """The checkpoint that a .gguf file is, or would be, imported as; imports nothing, reads the header only.
+
+    Raises:
+        CheckpointError: as ``import_gguf``.
+    """
+    path, target = target_of(path)
+    if (done := find(target)) is not None:
+        return read_spec(done, name=name)
+    _, family, fields, pieces = _described(path)
+    config = fields | {"model_type": family.model_type, "architectures": [family.architecture]}
+    beginnings = {CONFIG: json.dumps(config).encode(), WEIGHTS: safetensors_header(pieces)}
+    size = len(beginnings[WEIGHTS]) + sum(piece.nbytes for piece in pieces)
+    return spec_from_headers(HeadersOnly(f"gguf://{path}", beginnings, {WEIGHTS: size}), name=name)
+
+
+def target_of(path: Path) -> tuple[Path, Path]:
+    """The real path of a .gguf file, and the folder that it is imported to.
+
+    Raises:
+        CheckpointError: ``gguf-unreadable``.
+    """
     try:
         path = path.resolve(strict=True)
         status = path.stat()
     except OSError as error:
         raise CheckpointError("gguf-unreadable", f"{path}: {error.strerror}") from error
     key = hashlib.sha256(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:12]
-    record = Record(path.stem, Origin.GGUF, str(path))
-    return import_as(models_folder() / f"{safe_name(path.stem)}-{key}", path, record, notify=notify)
+    return path, models_folder() / f"{safe_name(path.stem)}-{key}"
 
 
 def import_as(target: Path, source: Path, record: Record, *, notify: Notify) -> Path:
@@ -50,10 +77,7 @@ def import_as(target: Path, source: Path, record: Record, *, notify: Notify) -> 
     """
     if (done := find(target)) is not None:
         return done
-    header = read_header(source)
-    family = family_of(header)
-    fields = config_fields(header, family, _rope_factors(header))
-    pieces = _pieces(header, family, fields)
+    header, family, fields, pieces = _described(source)
     needed_bytes = sum(piece.nbytes for piece in pieces) + _SLACK_BYTES
     check_room(target.parent, needed_bytes)
     notify(f"importing {source.name} ({family.architecture}) as bf16 to {target}, {format_bytes(needed_bytes)} at most")
@@ -66,6 +90,13 @@ def import_as(target: Path, source: Path, record: Record, *, notify: Notify) -> 
 
     with writing(target.parent, needed_bytes):
         return build(target, record, fill)
+
+
+def _described(source: Path) -> tuple[GgufHeader, Family, dict[str, Any], list[Piece]]:
+    header = read_header(source)
+    family = family_of(header)
+    fields = config_fields(header, family, _rope_factors(header))
+    return header, family, fields, _pieces(header, family, fields)
 
 
 def _pieces(header: GgufHeader, family: Family, fields: Mapping[str, Any]) -> list[Piece]:

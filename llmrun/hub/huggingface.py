@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmrun.errors import CheckpointError, DeviceError, LlmrunError
+from llmrun.errors import CheckpointError, DeviceError
 from llmrun.hub.disk import check_room, writing
 from llmrun.hub.folder import PICKLES, check_folder, nbytes
 from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import Notify
 from llmrun.units import format_bytes
 
+_DOWNLOADING = ("the download", "`llmrun pull {hub}` goes on where it stopped")
 _CONNECT_TIMEOUT_S = 3.0
 _PROBE_TIMEOUT_S = 5.0  # looking a name up has no timeout of its own
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
@@ -72,17 +73,16 @@ def download(hub: HubId, *, notify: Notify) -> Path:
             ``no-weights``.
         DeviceError: ``disk-full``, ``write-failed``, ``download-failed``.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     cache = Path(constants.HF_HUB_CACHE)
-    with _telling(hub):
-        info = HfApi(endpoint=constants.ENDPOINT).model_info(hub.repo, revision=hub.revision, files_metadata=True)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    with telling(hub, *_DOWNLOADING):
+        _, sizes = file_sizes(hub)
     files = needed_files(hub, list(sizes))
     needed_bytes = max(0, sum(sizes[name] for name in files) - _bytes_here(cache, hub))
     check_room(cache, needed_bytes)
     notify(f"downloading {hub} from {constants.ENDPOINT}, {format_bytes(needed_bytes)}")
-    with writing(cache, needed_bytes), _telling(hub):
+    with writing(cache, needed_bytes), telling(hub, *_DOWNLOADING):
         folder = snapshot_download(
             hub.repo,
             revision=hub.revision,
@@ -91,6 +91,14 @@ def download(hub: HubId, *, notify: Notify) -> Path:
             tqdm_class=_progress_bar(),
         )
     return check_folder(Path(folder))
+
+
+def file_sizes(hub: HubId) -> tuple[str, dict[str, int]]:
+    """The commit that a revision is at, and the bytes of every file in it. Call it within ``telling``."""
+    from huggingface_hub import HfApi, constants
+
+    info = HfApi(endpoint=constants.ENDPOINT).model_info(hub.repo, revision=hub.revision, files_metadata=True)
+    return info.sha or hub.revision, {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def needed_files(hub: HubId, names: Sequence[str]) -> list[str]:
@@ -130,8 +138,13 @@ def _bytes_here(cache: Path, hub: HubId) -> int:
 
 
 @contextmanager
-def _telling(hub: HubId) -> Iterator[None]:
-    """Turn the library's errors into ours."""
+def telling(hub: HubId, doing: str, hint: str) -> Iterator[None]:
+    """Turn the library's errors into ours; ``hint`` (with ``{hub}``) helps where ``doing`` broke off.
+
+    Raises:
+        CheckpointError: ``model-not-found``, ``revision-not-found``, ``model-gated``.
+        DeviceError: ``download-failed``.
+    """
     from huggingface_hub import errors
 
     try:
@@ -151,16 +164,13 @@ def _telling(hub: HubId) -> Iterator[None]:
             hint="check the spelling; for a private model set HF_TOKEN or run `hf auth login`",
         ) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, RuntimeError) as error:
-        raise _broken_off(hub, error) from error
+        raise DeviceError(
+            "download-failed", f"{doing} of {hub} broke off: {_first_line(error)}", hint=hint.format(hub=hub)
+        ) from error
 
 
-def _broken_off(hub: HubId, error: Exception) -> LlmrunError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return DeviceError(
-        "download-failed",
-        f"the download of {hub} broke off: {lines[0]}",
-        hint=f"`llmrun pull {hub}` goes on where it stopped",
-    )
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _no_weights(hub: HubId, names: Sequence[str]) -> CheckpointError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmrun.errors import CheckpointError, DeviceError, LlmrunError, Row
@@ -12,6 +13,15 @@ from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, find_alias, nearest
 from llmrun.hub.folder import check_folder
 from llmrun.hub.hf_cache import HubId
 from llmrun.hub.model import LocalModel, Notify, Origin
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A model that is not on this disk, and what the hub calls it."""
+
+    name: str  # as the user said it
+    hub: HubId
+    alias: Alias | None = None
 
 
 def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> LocalModel:
@@ -28,21 +38,35 @@ def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> Local
         DeviceError: disk or network failed.
     """
     name = name or wanted()
+    found = locate(name)
+    if isinstance(found, LocalModel):
+        return found
+    if isinstance(found, Absent):
+        return _from_alias(found, found.alias, notify, offline) if found.alias else _from_hub(found, notify, offline)
+    from llmrun.hub.gguf_import import import_gguf  # with numpy: a tenth of a second that other models need not wait
+
+    return LocalModel(name, import_gguf(found, notify=notify), Origin.GGUF)
+
+
+def locate(name: str) -> LocalModel | Absent | Path:
+    """What ``name`` stands for: a model on this disk, one that is not, or a ``.gguf`` file. Fetches nothing.
+
+    Raises:
+        CheckpointError: a folder that cannot be run, or a name that nobody knows.
+    """
     path = Path(name).expanduser()
     if _is_folder(path):
         return LocalModel(name, check_folder(path), Origin.FOLDER)
     if path.suffix.lower() == ".gguf":
-        from llmrun.hub.gguf_import import (
-            import_gguf,
-        )  # with numpy: a tenth of a second that other models need not wait
-
-        return LocalModel(name, import_gguf(path, notify=notify), Origin.GGUF)
+        return path
     if alias := find_alias(name):
-        return _from_alias(name, alias, notify, offline)
+        absent = Absent(name, HubId(alias.hub, alias.revision), alias)
+        return _alias_on_disk(absent, alias) or absent
     if found := store.named(name):
         return LocalModel(name, check_folder(found[1]), found[0].origin)
     if not _looks_like_path(name) and (hub := hf_cache.parse_id(name)):
-        return _from_hub(name, hub, notify, offline)
+        folder = hf_cache.cached(hub)
+        return _snapshot(name, folder) if folder else Absent(name, hub)
     raise _unknown(name)
 
 
@@ -51,27 +75,34 @@ def wanted(env: Mapping[str, str] = os.environ) -> str:
     return env.get("LLMRUN_MODEL") or DEFAULT_ALIAS
 
 
-def _from_hub(name: str, hub: HubId, notify: Notify, offline: bool) -> LocalModel:
-    if folder := hf_cache.cached(hub):
-        return _snapshot(name, folder)
-    reason = "not asked: offline" if offline else huggingface.unreachable()
-    if reason:
-        raise CheckpointError(
-            "model-not-found",
-            f"{hub} is not on this disk and the hub cannot be asked",
-            rows=(_tried("Hugging Face cache", "not there, or not complete"), _tried("Hugging Face hub", reason)),
-            hint="`llmrun list` shows the models here",
-        )
-    return _snapshot(name, huggingface.download(hub, notify=notify))
+def not_to_be_had(absent: Absent, reason: str) -> CheckpointError:
+    """The error about a model that is not here and that the hub does not give, for the ``reason``."""
+    if absent.alias:
+        return _nowhere(absent.alias, [_tried("local caches", "not there"), _tried(f"hub {absent.hub}", reason)])
+    return CheckpointError(
+        "model-not-found",
+        f"{absent.hub} is not on this disk and the hub cannot be asked",
+        rows=(_tried("Hugging Face cache", "not there, or not complete"), _tried("Hugging Face hub", reason)),
+        hint="`llmrun list` shows the models here",
+    )
 
 
-def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> LocalModel:
-    hub = HubId(alias.hub, alias.revision)
-    if local := _alias_on_disk(name, alias, hub):
-        return local
+def unreachable(offline: bool) -> str | None:
+    """Why the hub is not to be asked, or ``None`` where it answers."""
+    return "not asked: offline" if offline else huggingface.unreachable()
+
+
+def _from_hub(absent: Absent, notify: Notify, offline: bool) -> LocalModel:
+    if reason := unreachable(offline):
+        raise not_to_be_had(absent, reason)
+    return _snapshot(absent.name, huggingface.download(absent.hub, notify=notify))
+
+
+def _from_alias(absent: Absent, alias: Alias, notify: Notify, offline: bool) -> LocalModel:
+    name, hub = absent.name, absent.hub
     tried = [_tried("local caches", "not there")]
     try:
-        reason = "not asked: offline" if offline else huggingface.unreachable()
+        reason = unreachable(offline)
         if reason is None:
             return _snapshot(name, huggingface.download(hub, notify=notify))
     except (CheckpointError, DeviceError) as error:
@@ -89,11 +120,11 @@ def _from_alias(name: str, alias: Alias, notify: Notify, offline: bool) -> Local
         raise _nowhere(alias, tried, cause=error) from error
 
 
-def _alias_on_disk(name: str, alias: Alias, hub: HubId) -> LocalModel | None:
+def _alias_on_disk(absent: Absent, alias: Alias) -> LocalModel | None:
     if alias.mirror and (folder := store.find(mirror.target_of(alias, alias.mirror))):
-        return LocalModel(name, folder, Origin.PYPI)
-    folder = hf_cache.cached(hub)
-    return _snapshot(name, folder) if folder else None
+        return LocalModel(absent.name, folder, Origin.PYPI)
+    folder = hf_cache.cached(absent.hub)
+    return _snapshot(absent.name, folder) if folder else None
 
 
 def _snapshot(name: str, folder: Path) -> LocalModel:
