@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,20 @@ class Accepted:
     at_s: float
     prompt_tokens: int
     reused_tokens: int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the plan says of this request: once before its first token, again for what was in fact generated.
+
+    ``read_bytes_per_token`` is by tier, ``peak_bytes`` by device.
+    """
+
+    at_s: float
+    ttft_s: float
+    tpot_s: float
+    read_bytes_per_token: Mapping[str, int]
+    peak_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -93,4 +108,4 @@ class Finished:
     text: str = ""
 
 
-Event = Accepted | PrefillProgress | LayerDone | Stall | BytesRead | MemorySample | Token | Finished
+Event = Accepted | Expected | PrefillProgress | LayerDone | Stall | BytesRead | MemorySample | Token | Finished

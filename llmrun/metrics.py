@@ -13,6 +13,7 @@ from llmrun.events import (
     Accepted,
     BytesRead,
     Event,
+    Expected,
     Finished,
     FinishReason,
     LayerDone,
@@ -59,6 +60,7 @@ class MetricsState:
     stall_s: float = 0.0
     itl_max_s: float | None = None
     memory: Mapping[str, MemorySample] = field(default_factory=dict)  # the last sample of each device
+    expected: Expected | None = None  # what was predicted of all this
     finish_reason: FinishReason | None = None
     accepted: Mark | None = None
     first_token: Mark | None = None
@@ -119,6 +121,8 @@ def apply(state: MetricsState, event: Event) -> MetricsState:
                 reused_tokens=event.reused_tokens,
                 accepted=_mark(state, event.at_s),
             )
+        case Expected():
+            return replace(state, expected=event)
         case PrefillProgress():
             return replace(state, prefill_done_units=event.done_units, prefill_total_units=event.total_units)
         case BytesRead():

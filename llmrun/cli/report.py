@@ -10,7 +10,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.metrics import MetricsState, Phase
 from llmrun.planner.plan import Plan
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def report_json(spec: ModelSpec, plan: Plan, text: str, state: MetricsState) -> str:
@@ -34,6 +34,7 @@ def report(spec: ModelSpec, plan: Plan, text: str, state: MetricsState) -> dict[
         "decode_tokens_per_s": state.decode_tokens_per_s,
         "read_bytes": dict(state.read_bytes),
         "read_bytes_per_token": state.read_bytes_per_token,
+        "predicted": _predicted(state),
         "stall_share": {"prefill": _stall_share(state.prefill), "decode": _stall_share(state.decode)},
         "memory": {
             device: {"peak_bytes": sample.peak_bytes, "budget_bytes": sample.budget_bytes}
@@ -47,6 +48,19 @@ def report(spec: ModelSpec, plan: Plan, text: str, state: MetricsState) -> dict[
             "weight_bytes": spec.nbytes,
         },
         "plan": asdict(plan),
+    }
+
+
+def _predicted(state: MetricsState) -> dict[str, Any] | None:
+    """The same figures as the plan has them for this request."""
+    if state.expected is None:
+        return None
+    return {
+        "ttft_s": state.expected.ttft_s,
+        "tpot_s": state.expected.tpot_s,
+        "decode_tokens_per_s": 1 / state.expected.tpot_s,
+        "read_bytes_per_token": dict(state.expected.read_bytes_per_token),
+        "peak_bytes": dict(state.expected.peak_bytes),
     }
 
 

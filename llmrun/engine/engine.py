@@ -30,6 +30,7 @@ from llmrun.events import (
     Token,
 )
 from llmrun.hardware.process import process_memory
+from llmrun.hardware.speeds import Speeds
 from llmrun.models.skeleton import build_skeleton
 from llmrun.planner.plan import CPU, Plan
 from llmrun.runtime.accelerator import Accelerator
@@ -46,6 +47,9 @@ class Engine:
     """One model, one KV cache, one generation at a time.
 
     Memory: the KV cache for the planned context and the activations of a pass; the weights are ``host``'s.
+
+    Args:
+        speeds: what was measured of this host, where each request is to be predicted.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Engine:
         host: HostWeights,
         accelerators: Mapping[str, Accelerator],
         *,
+        speeds: Speeds | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         folder = Path(spec.folder)
@@ -71,6 +76,12 @@ class Engine:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
         self._sampled_s = 0.0
+        self._loaded = False
+        self._expectation = None
+        if speeds:
+            from llmrun.engine.expectation import Expectation
+
+            self._expectation = Expectation(spec, plan, speeds, time.monotonic())
 
     def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:
         """The events of one answer to ``prompt``, live; closing the iterator stops the work and waits for its end.
@@ -122,12 +133,16 @@ class Engine:
         sampler = Sampler(sampling, self._generation_config, prompt)
         reused = self._cache.reuse(prompt)
         self._residency.recover()
-        self._emit(Accepted(accepted_s, len(prompt), reused))
+        accepted = Accepted(accepted_s, len(prompt), reused)
+        first, self._loaded = not self._loaded, True
+        self._emit(accepted)
+        self._expect(accepted, sampling.max_tokens or self.plan.workload.new_tokens, first=first)
         self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
         logits = self._forward.prefill(prompt[reused:])
         self._prefill = PrefillProgress(0, 0, 0, 0)
         reason = self._decode(logits, sampler, stream, sampling.max_tokens)
         self._sample(force=True)
+        self._expect(accepted, len(self._cache.tokens) - len(prompt) + 1, first=first)
         self._emit(Finished(time.monotonic(), reason, stream.flush()))
 
     def _decode(
@@ -149,6 +164,10 @@ class Engine:
                 return FinishReason.CONTEXT
             logits = self._forward.decode(token)
         return FinishReason.STOP
+
+    def _expect(self, accepted: Accepted, new_tokens: int, *, first: bool) -> None:
+        if self._expectation:
+            self._emit(self._expectation.of(accepted, new_tokens, first=first))
 
     def _emit(self, event: Event) -> None:
         self._relay.put(event)

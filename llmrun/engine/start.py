@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
+from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False) -> Iterator[Engine]:
-    """An engine that runs ``plan``, closed at the end.
+def start_engine(
+    spec: ModelSpec, plan: Plan, speeds: Speeds | None = None, *, trust_remote_code: bool = False
+) -> Iterator[Engine]:
+    """An engine that runs ``plan``, closed at the end; with ``speeds`` it predicts each request.
 
     Raises:
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
@@ -33,7 +36,8 @@ def start_engine(spec: ModelSpec, plan: Plan, *, trust_remote_code: bool = False
         with _no_garbage_collection():
             from llmrun.engine.engine import Engine
 
-            engine = Engine(spec, plan, host, _accelerators(plan), trust_remote_code=trust_remote_code)
+            accelerators = _accelerators(plan)
+            engine = Engine(spec, plan, host, accelerators, speeds=speeds, trust_remote_code=trust_remote_code)
         host.speed_up()
         try:
             yield engine

@@ -15,16 +15,18 @@ ENDED = {
     FinishReason.INTERRUPTED: "stopped",
 }
 
-Line = tuple[str, str, str]  # label, amount, detail
+Line = tuple[str, str, str, str]  # label, measured, predicted, detail
 
 
 def stats_text(state: MetricsState) -> str:
-    """Label, amount and detail, one figure a line, at most 80 columns wide, without a final newline."""
+    """Label, amount, what was predicted, detail; one figure a line, at most 80 columns, without a final newline."""
     rows = [_first_token(state), _prefill(state), _decode(state), *_reads(state), _stalls(state), *_memory(state)]
-    label_width = max(len(label) for label, _, _ in rows)
-    amount_width = max(len(amount) for _, amount, _ in rows)
+    if state.expected:
+        rows.insert(0, ("", "measured", "predicted", ""))
+    label, measured, predicted = (max(len(row[column]) for row in rows) for column in range(3))
+    gap = "  " if predicted else ""
     return "\n".join(
-        f"{label:<{label_width}}  {amount:>{amount_width}}  {detail}".rstrip() for label, amount, detail in rows
+        f"{row[0]:<{label}}  {row[1]:>{measured}}  {row[2]:>{predicted}}{gap}{row[3]}".rstrip() for row in rows
     )
 
 
@@ -44,27 +46,35 @@ def _first_token(state: MetricsState) -> Line:
     detail = _count(state.prompt_tokens, "prompt token")
     if state.reused_tokens:
         detail += f", {state.reused_tokens:,} kept from before"
-    return "time to first token", _or_unknown(state.ttft_s, format_seconds), detail
+    predicted = format_seconds(state.expected.ttft_s) if state.expected else ""
+    return "time to first token", _or_unknown(state.ttft_s, format_seconds), predicted, detail
 
 
 def _prefill(state: MetricsState) -> Line:
-    return "prefill", _or_unknown(state.prefill_tokens_per_s, _tokens_per_s), ""
+    return "prefill", _or_unknown(state.prefill_tokens_per_s, _tokens_per_s), "", ""
 
 
 def _decode(state: MetricsState) -> Line:
     detail = _count(state.new_tokens, "new token")
-    if state.tpot_s is not None and state.itl_max_s is not None:
-        detail += f", {format_seconds(state.tpot_s)} each, slowest {format_seconds(state.itl_max_s)}"
-    return "decode", _or_unknown(state.decode_tokens_per_s, _tokens_per_s), detail
+    if state.itl_max_s is not None:
+        detail += f", slowest {format_seconds(state.itl_max_s)}"
+    predicted = _tokens_per_s(1 / state.expected.tpot_s) if state.expected else ""
+    return "decode", _or_unknown(state.decode_tokens_per_s, _tokens_per_s), predicted, detail
 
 
 def _reads(state: MetricsState) -> list[Line]:
     """One line a tier; a model that is resident reads nothing, which is worth a line too."""
     if state.decode is None or state.read_bytes_per_token is None:
-        return [("read per token", UNKNOWN, "")]
+        return [("read per token", UNKNOWN, "", "")]
+    predicted = state.expected.read_bytes_per_token if state.expected else {}
     per_token: Mapping[str, float] = state.read_bytes_per_token or {"disk": 0.0}
     return [
-        (f"read per token, {tier}", format_bytes(nbytes), _rate(state.decode, tier))
+        (
+            f"read per token, {tier}",
+            format_bytes(nbytes),
+            format_bytes(predicted.get(tier, 0)) if state.expected else "",
+            _rate(state.decode, tier),
+        )
         for tier, nbytes in per_token.items()
     ]
 
@@ -75,14 +85,16 @@ def _rate(phase: Phase, tier: str) -> str:
 
 
 def _stalls(state: MetricsState) -> Line:
-    return "waiting for weights", _share(state.decode), f"of decode, {_share(state.prefill)} of prefill"
+    return "waiting for weights", _share(state.decode), "", f"of decode, {_share(state.prefill)} of prefill"
 
 
 def _memory(state: MetricsState) -> list[Line]:
+    predicted = state.expected.peak_bytes if state.expected else {}
     return [
         (
             f"peak memory {device}",
             format_bytes(sample.peak_bytes),
+            format_bytes(predicted[device]) if device in predicted else "",
             f"of {format_bytes(sample.budget_bytes)} allowed",
         )
         for device, sample in state.memory.items()

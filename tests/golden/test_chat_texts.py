@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_engine import plan, spec
 
-from llmrun.events import Accepted, BytesRead, Finished, FinishReason, MemorySample, Stall, Token
+from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Stall, Token
 from llmrun.metrics import MetricsState, apply
 from llmrun.tui.about import about_text
 from llmrun.tui.stats import stats_text, status_text
@@ -40,6 +40,11 @@ def streamed():
     return fold(*events, memory, Finished(258.0, FinishReason.LENGTH))
 
 
+def predicted():
+    """The same, with what the plan said of it."""
+    return apply(streamed(), Expected(258.0, 5.6, 3.9, {"disk": int(7.2 * GIB)}, {"cpu": 2400 * MIB}))
+
+
 def on_gpu():
     """Weights in RAM, streamed to a GPU."""
     events = [Accepted(0.0, 20, 0), BytesRead(0.5, "disk", 13 * GIB), Token(1.5, 1, "a")]
@@ -59,6 +64,7 @@ def resident():
 
 CASES = {
     "stats_streamed": lambda: stats_text(streamed()),
+    "stats_predicted": lambda: stats_text(predicted()),
     "stats_gpu": lambda: stats_text(on_gpu()),
     "stats_resident": lambda: stats_text(resident()),
     "stats_one_token": lambda: stats_text(fold(Accepted(0.0, 8, 0), Token(0.5, 1, "a"))),

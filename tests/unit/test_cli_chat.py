@@ -43,7 +43,7 @@ def test_json_is_one_object_with_the_figures(capsys):
     out, _ = capsys.readouterr()
     value = json.loads(out)
     assert out.count("\n") == 1
-    assert value["schema"] == 1
+    assert value["schema"] == 2
     assert value["text"] == "Paris."
     assert value["finish_reason"] == "stop"
     assert value["new_tokens"] == 6
@@ -53,7 +53,9 @@ def test_json_is_one_object_with_the_figures(capsys):
     assert value["stall_share"] == {"prefill": 0.25, "decode": 0.0}
     assert value["memory"] == {"cpu": {"peak_bytes": 400 * 2**20, "budget_bytes": 512 * 2**20}}
     assert value["model"]["name"] == "fake:1b"
-    assert value["plan"]["placements"][1] == {"unit": "layer 0", "home": "disk", "device": "cpu"}
+    assert value["predicted"] is None
+    layer = value["plan"]["placements"][1]
+    assert layer == {"unit": "layer 0", "home": "disk", "device": "cpu", "prompt_device": None}
 
 
 def test_interrupted_answer_is_kept(capsys):

@@ -1,0 +1,54 @@
+"""What the plan says of a request, so that every run shows it beside what is measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.events import Accepted, Expected
+from llmrun.hardware.speeds import Speeds
+from llmrun.planner.plan import CPU, DISK, Plan, Prediction, is_gpu
+from llmrun.planner.predict import predict_plan
+
+
+class Expectation:
+    """Predicts the requests of one engine, the first of which finds the weights still coming in.
+
+    Args:
+        speeds: what was measured of this host.
+        ready_s: when the engine was ready for a request.
+    """
+
+    def __init__(self, spec: ModelSpec, plan: Plan, speeds: Speeds, ready_s: float) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._speeds = speeds
+        self._ready_s = ready_s
+
+    def of(self, accepted: Accepted, new_tokens: int, *, first: bool) -> Expected:
+        """The prediction for a request; ``first`` if none came before it."""
+        workload = replace(
+            self._plan.workload,
+            past_tokens=accepted.reused_tokens,
+            prompt_tokens=accepted.prompt_tokens - accepted.reused_tokens,
+            new_tokens=max(2, new_tokens),
+        )
+        idle_s = max(0.0, accepted.at_s - self._ready_s) if first else 0.0
+        prediction = predict_plan(self._spec, self._plan, self._speeds, workload, idle_s=idle_s)
+        return Expected(
+            at_s=time.monotonic(),
+            ttft_s=prediction.ttft_s if first else prediction.warm_ttft_s,
+            tpot_s=prediction.tpot_s,
+            read_bytes_per_token=self._moved(prediction),
+            peak_bytes=prediction.peak_bytes,
+        )
+
+    def _moved(self, prediction: Prediction) -> dict[str, int]:
+        """What is read from disk, and from RAM to the GPUs; what stays where it is computed does not move."""
+        copied = sum(
+            self._spec.unit(placement.unit).nbytes
+            for placement in self._plan.placements
+            if is_gpu(placement.device) and not placement.resident
+        )
+        return {DISK: prediction.bytes_per_token.get(DISK, 0)} | ({CPU: copied} if copied else {})
