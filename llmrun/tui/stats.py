@@ -45,7 +45,7 @@ def status_text(state: MetricsState) -> str:
 def _first_token(state: MetricsState) -> Line:
     detail = _count(state.prompt_tokens, "prompt token")
     if state.reused_tokens:
-        detail += f", {state.reused_tokens:,} kept from before"
+        detail += f", {state.reused_tokens:,} kept"
     predicted = format_seconds(state.expected.ttft_s) if state.expected else ""
     return "time to first token", _or_unknown(state.ttft_s, format_seconds), predicted, detail
 
