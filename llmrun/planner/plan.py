@@ -166,7 +166,8 @@ class Certificate:
 class Plan:
     """A placement for every unit, in execution order, with the rings and the memory that it takes.
 
-    ``hardware`` names the host whose speeds it was made for. A plan that was put together by hand has no prediction.
+    ``fingerprint`` is the checkpoint's, ``hardware`` names the host whose speeds it was made for. A plan that was put
+    together by hand has neither, and no prediction.
     """
 
     model: str
@@ -175,6 +176,7 @@ class Plan:
     placements: tuple[Placement, ...]
     rings: tuple[RingSpec, ...]
     memory: tuple[DeviceMemory, ...]
+    fingerprint: str = ""
     hardware: str = ""
     prediction: Prediction | None = None
     certificate: Certificate | None = None
