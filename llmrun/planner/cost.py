@@ -35,12 +35,14 @@ class PassCost:
         copy_s: ``(n, C)``, from RAM to that device through its ring; 0 where nothing moves.
         link: ``(C,)`` the GPU (from 0 on) whose link and ring that takes, or ``NO_LINK``.
         hop_s: ``(C, C)``, handing the hidden states from the stage before to this one.
+        device: ``(C,)`` the number of the device that computes.
     """
 
     compute_s: Floats
     copy_s: Floats
     link: Ints
     hop_s: Floats
+    device: Ints
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Cost:
         lead_s: reading what comes before the first stage, once.
         token_s: between a pass and the next.
         n_gpus: links and device rings.
+        idle_s: from the moment the engine is ready to the first request; reading and copying go on.
     """
 
     read_s: Floats
@@ -73,12 +76,11 @@ class Cost:
     lead_s: float
     token_s: float
     n_gpus: int
+    idle_s: float = 0.0
 
     def after_waiting(self, idle_s: float) -> Cost:
-        """The costs of a first request ``idle_s`` after the engine is ready: reading went on at full speed."""
-        startup_s = self.startup_s + idle_s
-        done_s = self.startup_s * self.startup_rate + idle_s
-        return replace(self, startup_s=startup_s, startup_rate=done_s / startup_s) if idle_s > 0 else self
+        """The costs of a first request ``idle_s`` after the engine is ready."""
+        return replace(self, idle_s=idle_s)
 
 
 def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[Choice], gpus: Sequence[str]) -> Cost:
@@ -156,6 +158,7 @@ class _Pass:
             ),
             link=np.array([link_of[device] if move else NO_LINK for _, device, move in columns]),
             hop_s=np.array([[self._hop_s(before, device) for device in devices] for before in devices]),
+            device=np.array([link_of[device] + 1 if is_gpu(device) else 0 for device in devices]),
         )
 
     def _compute_s(self, unit: UnitSpec, choice: Choice) -> float:

@@ -36,7 +36,7 @@ class Times:
 
     @cached_property
     def ttft_s(self) -> Floats:
-        """Counted from the end of the startup."""
+        """Counted from the request on."""
         return _cold_pass(self.cost, self.candidates)
 
     @cached_property
@@ -66,12 +66,13 @@ def _cold_pass(cost: Cost, candidates: Candidates) -> Floats:
     """
     flow = make_flow(cost, cost.prefill, candidates.codes, cold=True)
     state = make_state(cost, candidates, cost.lead_s - cost.startup_s * cost.startup_rate, 0.0)
+    state.chain[:] = cost.idle_s
     early = _Early(cost, candidates)
     for stage in range(len(cost.read_s)):
         early.read_ahead(flow.ring[stage] == 0, state, stage)
         read_stage(flow, state, stage)
         compute_stage(flow, state, stage, early.ready(state, stage))
-    chain: Floats = state.chain + cost.token_s
+    chain: Floats = state.chain + cost.token_s - cost.idle_s
     return chain
 
 
