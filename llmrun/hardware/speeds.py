@@ -84,6 +84,7 @@ class DeviceSpeed:
     element_s: float  # that grows with the pass: for each token and element of (hidden size + intermediate size)
     threads: tuple[ThreadSpeed, ...] = ()  # of a CPU
     link: LinkSpeed | None = None  # of a GPU
+    kv_flops_per_s: float | None = None  # attention of one new token: 4 x heads x past x head size, if that is slower
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Speeds:
     startup_s: float  # from the start of reading to an engine that computes: imports, the model's skeleton
     token_s: float  # a token beyond its layers: sampling, embedding, events
     notes: tuple[str, ...] = ()  # what could not be measured, and what stands in for it
+    complete: bool = True  # False where the time ran out: such figures are not kept for the next run
 
     def device(self, name: str) -> DeviceSpeed:
         """The figures of one device.
