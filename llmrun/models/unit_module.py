@@ -48,8 +48,8 @@ class Gate:
     returns_tuple: bool = False
 
     @property
-    def drops_hidden(self) -> bool:
-        """Whether hidden states outside of the units are not used: a layer's turn has its own, or has made its own."""
+    def in_layer(self) -> bool:
+        """Whether it is a layer's turn and ``hidden`` is all that matters of the rest of the pass."""
         return self.only not in (None, HEAD) and self.hidden is not None
 
     def open(self) -> None:
@@ -82,11 +82,11 @@ class RestModule(Wrapper):
         self._gate = gate
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """The original's output, on the device of the input; the input, where the gate drops the output anyway."""
+        """The original's output, on the device of the input; the input itself, where no use is made of the output."""
         inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
         if inputs is None:
             return self.inner(*args, **kwargs)
-        if self._gate.drops_hidden and inputs.is_floating_point():
+        if self._gate.in_layer and inputs is self._gate.hidden:
             return inputs
         device = next(self.inner.parameters()).device
         return move(self.inner(*move(args, device), **move(kwargs, device)), inputs.device)
@@ -159,7 +159,7 @@ class EmbeddingModule(UnitModule):
 
     def forward(self, input_ids: torch.Tensor) -> Any:  # noqa: ANN401
         """The original's output, computed on the rows that the ids name."""
-        if self._gate.hidden is not None:
+        if self._gate.in_layer:
             return self._gate.hidden
         ids, weight = self._source.rows(input_ids)
         return move(functional_call(self.inner, {"weight": weight}, (ids,)), self._source.device(FIRST_LAYER))
