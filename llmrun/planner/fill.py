@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.planner.memory import account
-from llmrun.planner.plan import CPU, DISK, DeviceMemory, Placement
+from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, Placement, Slots
 from llmrun.settings import Budget, Workload
 
 Choose = Callable[[Sequence[str], int], frozenset[str]]
@@ -29,20 +29,23 @@ def spread(layers: Sequence[str], count: int) -> frozenset[str]:
     return frozenset(layers[(2 * i + 1) * n_layers // (2 * count)] for i in range(count))
 
 
-def fill(spec: ModelSpec, workload: Workload, budget: Budget, choose: Choose) -> tuple[Placement, ...]:
+def fill(
+    spec: ModelSpec, workload: Workload, budget: Budget, choose: Choose, slots: Slots = DEFAULT_SLOTS
+) -> tuple[Placement, ...]:
     """The placement that keeps the most layers on the fast tiers; the leanest one if nothing fits.
 
     The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident. A GPU that
     cannot hold even the leanest placement is left alone.
     """
-    search = _Search(spec, workload, budget, choose)
+    search = _Search(spec, workload, budget, choose, slots)
     candidates = [search.run(stream_head=stream_head) for stream_head in (False, True)]
     best = max(candidates, key=search.rank)
-    full = [memory for memory in account(spec, workload, budget, best) if memory.device != CPU and not memory.fits]
+    used = account(spec, workload, budget, best, slots)
+    full = [memory for memory in used if memory.device != CPU and not memory.fits]
     if not full:
         return best
     smallest = min(full, key=lambda memory: memory.budget_bytes).device
-    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose)
+    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose, slots)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Search:
     workload: Workload
     budget: Budget
     choose: Choose
+    slots: Slots
 
     def run(self, *, stream_head: bool) -> tuple[Placement, ...]:
         """Move layers off the GPUs one by one until those fit, then off the RAM until that fits."""
@@ -67,7 +71,7 @@ class _Search:
         return -over, resident
 
     def _account(self, placements: Sequence[Placement]) -> tuple[DeviceMemory, ...]:
-        return account(self.spec, self.workload, self.budget, placements)
+        return account(self.spec, self.workload, self.budget, placements, self.slots)
 
     def _fits(self, placements: Sequence[Placement], device: str) -> bool:
         return next(memory for memory in self._account(placements) if memory.device == device).fits

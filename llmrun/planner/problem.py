@@ -22,6 +22,11 @@ Floats = NDArray[np.float64]
 HOST_SLOTS = (1, 2, 3, 4, 6, 8)
 GPU_SLOTS = (1, 2, 3)
 
+STAGE_S = 0.8e-6
+"""A search takes about this for each candidate, stage and scenario, once more for each GPU (measured)."""
+
+MIN_EVALUATIONS = 200
+
 
 class Objective(StrEnum):
     """What a plan is to make short."""
@@ -78,7 +83,16 @@ class Effort:
     """How long to search, as work and not as time: the same inputs then give the same plan on every machine."""
 
     seed: int = 0
-    evaluations: int = 2000  # simulated candidates
+    evaluations: int = 2000  # simulated candidates, at most
+    bound_s: float = 0.0  # no candidate is shorter; 0 where that is not known
+    stop_gap: float = 0.001  # near enough to the bound, as a share of it
+
+    @classmethod
+    def for_seconds(cls, planner_s: float, problem: Problem, *, seed: int = 0, bound_s: float = 0.0) -> Effort:
+        """What a search can do in about ``planner_s`` seconds on two cores of a small machine."""
+        n_gpus = len({choice.device for choice in problem.choices}) - 1
+        each_s = STAGE_S * len(problem.allowed) * len(problem.costs) * (1 + n_gpus)
+        return cls(seed, max(MIN_EVALUATIONS, int(planner_s / each_s)), bound_s)
 
 
 @dataclass(frozen=True)
