@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 DEFAULT_CONTEXT_TOKENS = 4096
 DEFAULT_PREFILL_CHUNK_TOKENS = 512
@@ -51,3 +53,12 @@ class SamplingSettings:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+
+
+def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """Where llmrun keeps what it makes: LLMRUN_CACHE, else a folder in the user's cache folder."""
+    if env.get("LLMRUN_CACHE"):
+        return Path(env["LLMRUN_CACHE"]).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("llmrun")

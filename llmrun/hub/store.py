@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from llmrun.hub.folder import check_folder, nbytes
 from llmrun.hub.model import Origin
+from llmrun.settings import cache_folder
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -36,12 +37,8 @@ class Record:
 
 
 def models_folder(env: Mapping[str, str] = os.environ) -> Path:
-    """Where imported models lie: ``models`` under LLMRUN_CACHE, else under the user's cache folder."""
-    if env.get("LLMRUN_CACHE"):
-        return Path(env["LLMRUN_CACHE"]).expanduser().absolute() / "models"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("llmrun") / "models"
+    """Where imported models lie."""
+    return cache_folder(env) / "models"
 
 
 def safe_name(text: str) -> str:

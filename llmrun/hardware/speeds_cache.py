@@ -1,0 +1,137 @@
+"""Measured speeds in the user's cache folder, one file for each host and disk.
+
+A control group's limit on the disk cannot be seen: who runs llmrun under different ones sets LLMRUN_CACHE for each, or
+measures again (``llmrun inspect --measure --refresh``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from uuid import uuid4
+
+from llmrun.hardware.disk import probe_disk
+from llmrun.hardware.host_key import fixed_parts, host_key
+from llmrun.hardware.profile import HardwareProfile
+from llmrun.hardware.speeds import Speeds
+from llmrun.settings import cache_folder
+
+SCHEMA_VERSION = 1
+
+Notify = Callable[[str], None]
+
+
+def cached_speeds(profile: HardwareProfile, notify: Notify = lambda note: None) -> Speeds | None:
+    """What was measured on this host and disk; torch is not imported.
+
+    Args:
+        profile: the host, with the disk that holds the checkpoint.
+        notify: told why figures that are there are not used: another torch, another llmrun, a broken file.
+    """
+    path = cache_path(profile)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    try:
+        value = json.loads(text)
+        schema, host = value["schema"], value["speeds"]["host"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        notify(f"the measured speeds in {path} cannot be read, so they are not used")
+        return None
+    if schema != SCHEMA_VERSION:
+        notify("the measured speeds are of another version of llmrun, so they are not used")
+        return None
+    if host != host_key(profile):
+        notify(f"the measured speeds are of another host ({host}), so they are not used")
+        return None
+    return _checked(value, profile, path, notify)
+
+
+def _checked(value: dict[str, object], profile: HardwareProfile, path: Path, notify: Notify) -> Speeds | None:
+    """The same checks as of a hardware file: this file may have been edited too."""
+    from llmrun.errors import UsageError
+    from llmrun.hardware.hardware_file import parse_hardware
+
+    whole = asdict(replace(profile, speeds=None)) | {"speeds": value["speeds"]}
+    try:
+        return parse_hardware(json.dumps(whole), str(path)).speeds
+    except UsageError as error:
+        notify(f"the measured speeds are not used: {error.message}")
+        return None
+
+
+def store_speeds(profile: HardwareProfile, speeds: Speeds) -> bool:
+    """Keep them for the next run, in one step; False where the cache folder cannot be written."""
+    path = cache_path(profile)
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"schema": SCHEMA_VERSION, "speeds": asdict(speeds)}, indent=1), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify) -> Speeds:
+    """The speeds to plan a run with: cached, else measured once and kept.
+
+    Args:
+        profile: the host; its disk is looked at here, under the checkpoint.
+        checkpoint_folder: whose bytes are read.
+        notify: told that this host is being measured, and what could not be.
+
+    Nothing is measured for a model that is too small for its speed to depend on a plan, nor with LLMRUN_MEASURE_S=0.
+    """
+    from llmrun.hardware.measure import cautious_speeds, limit_seconds, measure
+
+    profile = with_disk(profile, checkpoint_folder)
+    if speeds := cached_speeds(profile, notify):
+        return speeds
+    limit_s = limit_seconds()
+    if reason := _why_not(checkpoint_folder, limit_s):
+        return cautious_speeds(profile, reason)
+    notify(f"measuring this machine once, at most {limit_s:g} s")
+    speeds = measure(checkpoint_folder, profile, limit_s=limit_s)
+    keep(profile, speeds, notify)
+    return speeds
+
+
+def keep(profile: HardwareProfile, speeds: Speeds, notify: Notify) -> None:
+    """Store figures that are whole, and tell what could not be measured."""
+    for note in speeds.notes:
+        notify(note)
+    if speeds.complete and not store_speeds(profile, speeds):
+        notify(f"the measured speeds cannot be kept in {cache_path(profile).parent}")
+
+
+def _why_not(folder: Path, limit_s: float) -> str | None:
+    from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files, sample_bytes
+
+    if limit_s == 0:
+        return "nothing was measured: LLMRUN_MEASURE_S is 0"
+    with suppress(OSError):
+        if sample_bytes(checkpoint_files(folder)) >= SMALLEST_SAMPLE_BYTES:
+            return None
+    return "nothing was measured: the model is too small for its place in memory to matter"
+
+
+def with_disk(profile: HardwareProfile, folder: Path) -> HardwareProfile:
+    """The profile with the disk that holds the checkpoint; shards that are links are on the disk they lead to."""
+    from llmrun.hardware.measure_disk import checkpoint_files
+
+    files = checkpoint_files(folder)
+    return replace(profile, disk=probe_disk(files[0].parent if files else folder))
+
+
+def cache_path(profile: HardwareProfile) -> Path:
+    """The file for this host and disk, whatever torch and llmrun are installed on it."""
+    name = hashlib.sha256("; ".join(fixed_parts(profile)).encode()).hexdigest()[:16]
+    return cache_folder() / "speeds" / f"{name}.json"
