@@ -148,7 +148,8 @@ class HeadModule(UnitModule):
         """The logits; none, ``(B, T, 0)``, where the gate leaves the head out."""
         if self._gate.only not in (None, self._unit):
             return hidden_states.new_empty((*hidden_states.shape[:-1], 0))
-        return self._call(hidden_states)
+        # One token sliced from a prompt keeps the prompt's strides, for which oneDNN copies the whole matrix first.
+        return self._call(hidden_states.flatten().view(hidden_states.shape))
 
 
 class EmbeddingModule(UnitModule):
