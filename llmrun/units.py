@@ -44,6 +44,11 @@ def format_rate(bytes_per_s: float) -> str:
     return f"{format_bytes(bytes_per_s)}/s"
 
 
+def format_tokens_rate(tokens_per_s: float) -> str:
+    """A speed as people read it, with three digits that mean something: ``0.131 tok/s``, ``1,500 tok/s``."""
+    return f"{tokens_per_s:,.0f} tok/s" if tokens_per_s >= 100 else f"{tokens_per_s:.3g} tok/s"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration as people read it: ``340 ms``, ``4.2 s``, ``3 min 20 s``."""
     if seconds < 1:

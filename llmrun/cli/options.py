@@ -6,12 +6,13 @@ a bad one is told like every other error, whether it came from the command line 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmrun.errors import UsageError
-from llmrun.settings import Budget
+from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Workload
 from llmrun.units import parse_bytes
 
 Model = Annotated[
@@ -44,6 +45,36 @@ Context = Annotated[
 ]
 Planner = Annotated[
     str | None, typer.Option("--planner", metavar="NAME", help="How weights are placed: even (default) or greedy.")
+]
+PlannerTime = Annotated[
+    float | None,
+    typer.Option(
+        "--planner-time",
+        metavar="SECONDS",
+        min=0.1,
+        max=3600,
+        help="How long to search, about: a fixed number of simulated placements a second. Default: 1.",
+    ),
+]
+Hardware = Annotated[
+    str | None,
+    typer.Option(
+        "--hardware",
+        metavar="FILE|PRESET",
+        help="Plan for that machine: a file of `llmrun inspect --save`, or a preset.",
+    ),
+]
+Optimize = Annotated[
+    str,
+    typer.Option(
+        "--optimize",
+        metavar="GOAL",
+        help="What is to be short: total (a first request), ttft (its first token), tpot (a token) or throughput "
+        "(requests one after another).",
+    ),
+]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", metavar="FILE", help="Run this plan of `llmrun plan --output FILE`.")
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let the model's folder run its own Python code. Off by default.")
@@ -98,3 +129,24 @@ def budget_within(default: Budget, ram_bytes: int | None, vram_bytes: int | None
     if vram_bytes is None:
         return Budget(ram_bytes, default.vram_bytes)
     return Budget(ram_bytes, dict.fromkeys(default.vram_bytes, vram_bytes) if vram_bytes else {})
+
+
+def workload_within(
+    model_context_tokens: int, context_tokens: int | None, prompt_tokens: int | None, new_tokens: int | None
+) -> Workload:
+    """What is to be run; what is not said is the default, as far as it fits the context.
+
+    Raises:
+        UsageError: ``bad-option``, prompt and new tokens are together longer than the context.
+    """
+    default = Workload()
+    context = context_tokens or min(DEFAULT_CONTEXT_TOKENS, model_context_tokens)
+    prompt = prompt_tokens or max(1, min(default.prompt_tokens, context * 2 // 3 - (new_tokens or 0)))
+    new = new_tokens or max(1, min(default.new_tokens, context - prompt))
+    if (prompt_tokens or new_tokens) and prompt + new > context:
+        raise UsageError(
+            "bad-option",
+            f"{prompt:,} tokens of prompt and {new:,} new ones do not fit a context of {context:,}",
+            hint=f"`--context {prompt + new}`",
+        )
+    return Workload(context_tokens=context, prompt_tokens=prompt, new_tokens=new)

@@ -10,7 +10,7 @@ from llmrun.units import format_bytes
 def about_text(spec: ModelSpec, plan: Plan) -> str:
     """Model, placement and memory, one line each."""
     rows = [
-        ("model", f"{spec.name}  {_parameters(spec.n_params)} parameters, {format_bytes(spec.nbytes)} {spec.dtype}"),
+        ("model", f"{spec.name}  {kind_text(spec)}"),
         ("placement", placement_text(spec, plan)),
         ("context", f"{plan.workload.context_tokens:,} tokens"),
     ]
@@ -36,6 +36,11 @@ def placement_text(spec: ModelSpec, plan: Plan) -> str:
 
 def _tier(home: str) -> str:
     return "RAM" if home == "cpu" else home
+
+
+def kind_text(spec: ModelSpec) -> str:
+    """How large it is: ``135 M parameters, 256.6 MiB BF16``."""
+    return f"{_parameters(spec.n_params)} parameters, {format_bytes(spec.nbytes)} {spec.dtype}"
 
 
 def _parameters(count: int) -> str:

@@ -12,6 +12,9 @@ DIM = "dim"
 BAR = "cyan"
 PROMPT = "bold cyan"
 
+HEADING = "bold"
+ON_GPU, IN_RAM, ON_DISK = "green", "cyan", "yellow"  # where weights live
+
 BAR_DONE, BAR_TODO = "━", "─"
 
 

@@ -1,0 +1,100 @@
+"""The machine that is planned for: this host as it was measured, or one from a file or preset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrun.cli.options import budget_within
+from llmrun.errors import UsageError
+from llmrun.settings import Budget
+from llmrun.units import format_bytes, format_rate
+
+if TYPE_CHECKING:
+    from llmrun.checkpoint.spec import ModelSpec
+    from llmrun.hardware import HardwareProfile
+    from llmrun.hardware.speeds import Speeds
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to plan for. ``name`` is that of the file or preset, empty for this host."""
+
+    profile: HardwareProfile
+    speeds: Speeds
+    name: str = ""
+
+    @property
+    def is_this_host(self) -> bool:
+        """Whether a plan for it can be run here."""
+        return not self.name
+
+    @property
+    def words(self) -> str:
+        """Processor, RAM, GPUs and disk in a line."""
+        ram = format_bytes(self.profile.limits[0].limit_bytes)
+        parts = [self.name] if self.name else []
+        parts += [self.profile.cpu.name, f"{ram} RAM"]
+        parts += [f"{gpu.name} {format_bytes(gpu.total_bytes)}" for gpu in self.profile.gpus]
+        return ", ".join([*parts, f"disk {format_rate(self.speeds.disk.bytes_per_s.p50)}"])
+
+
+def given_machine(name_or_path: str, notify: Notify) -> Machine:
+    """The machine of ``--hardware``.
+
+    Raises:
+        UsageError: ``bad-hardware-file``; ``no-speeds``, it was saved without measuring.
+    """
+    from llmrun.hardware.hardware_file import load_hardware
+
+    profile = load_hardware(name_or_path)
+    if profile.speeds is None:
+        raise UsageError(
+            "no-speeds",
+            f"{name_or_path} says what that machine has, but not how fast it is",
+            hint="on that machine: `llmrun inspect --measure --save FILE`",
+        )
+    for note in profile.speeds.notes:
+        notify(f"{name_or_path}: {note}")
+    return Machine(profile, profile.speeds, name_or_path)
+
+
+def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machine:
+    """This host, measured now if it was not and ``may_measure``; only a checkpoint that is here can be measured on.
+
+    Raises:
+        UsageError: ``no-speeds``, it was not measured yet.
+    """
+    from llmrun.cli.inspect import cache_folders
+    from llmrun.hardware import probe
+    from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, with_disk
+
+    folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
+    profile = with_disk(probe(), folder)
+    if may_measure and spec.is_local:
+        return Machine(profile, speeds_for(profile, folder, notify))
+    speeds = cached_speeds(profile, notify)
+    if speeds is None:
+        raise UsageError(
+            "no-speeds",
+            "this host has not been measured yet, so nothing can be said about time",
+            hint="`llmrun inspect --measure` measures it; `--hardware laptop-16gib` plans for a typical machine",
+        )
+    return Machine(profile, speeds)
+
+
+def budget_on(machine: Machine, ram_bytes: int | None, vram_bytes: int | None, notify: Notify) -> Budget:
+    """What the user allows there, else what is free less some headroom; on GPUs whose speed is known."""
+    from llmrun.hardware import default_budget
+
+    budget = budget_within(default_budget(machine.profile), ram_bytes, vram_bytes)
+    if vram_bytes and not budget.vram_bytes:
+        notify("--vram has no effect: there is no GPU")
+    measured = {device.device for device in machine.speeds.devices}
+    for gpu in sorted(budget.vram_bytes.keys() - measured):
+        notify(f"{gpu} is left alone: it was not measured")
+    return Budget(budget.ram_bytes, {gpu: n for gpu, n in budget.vram_bytes.items() if gpu in measured})

@@ -1,0 +1,75 @@
+"""Why a plan is as fast as it is, what would make it faster, and what other planners make of the same problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from llmrun.planner.compare import Comparison
+from llmrun.planner.plan import DISK, Plan, Prediction
+from llmrun.planner.what_if import WhatIf
+from llmrun.tui.plan_tables import NOTHING, column_table, fine_seconds, label_table, resource_name, spaced, tier_name
+from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
+
+WIDE = 72  # columns
+
+
+def compare_view(comparisons: Sequence[Comparison], width: int) -> RenderableType:
+    """A row for each planner that ran, and why the others did not; narrow terminals are not told what is read."""
+    headings = ("planner", "objective", "first token", "decode", "gap", "disk/token")
+    n_columns = len(headings) if width >= WIDE else len(headings) - 1
+    table = column_table(*headings[:n_columns])
+    for one in comparisons:
+        if one.plan and one.plan.prediction:
+            table.add_row(Text(one.planner), *_compared(one.plan, one.plan.prediction)[: n_columns - 1])
+    absent = [(one.planner, f"not run: {one.reason}") for one in comparisons if one.plan is None]
+    return spaced(table, label_table(absent)) if absent else table
+
+
+def explain_view(prediction: Prediction, what_ifs: Sequence[WhatIf]) -> RenderableType:
+    """What each resource does for a token, what comes from each tier, and what would help."""
+    parts = [_busy(prediction), _tiers(prediction)]
+    return spaced(*parts, _what_ifs(prediction, what_ifs)) if what_ifs else spaced(*parts)
+
+
+def _compared(plan: Plan, prediction: Prediction) -> tuple[str, ...]:
+    certificate = plan.certificate
+    return (
+        format_seconds(certificate.seconds) if certificate else NOTHING,
+        format_seconds(prediction.ttft_s),
+        format_tokens_rate(prediction.decode_tokens_per_s),
+        f"{max(0.0, certificate.gap):.1%}" if certificate else NOTHING,
+        format_bytes(prediction.bytes_per_token.get(DISK, 0)),
+    )
+
+
+def _busy(prediction: Prediction) -> Table:
+    table = column_table("resource", "busy a token", "of the time", "")
+    for busy in prediction.busy:
+        share = f"{busy.busy_s / prediction.tpot_s:.0%}"
+        mark = "<- bottleneck" if busy.resource == prediction.bottleneck else ""
+        table.add_row(Text(resource_name(busy.resource)), fine_seconds(busy.busy_s), share, mark)
+    return table
+
+
+def _tiers(prediction: Prediction) -> Table:
+    table = column_table("weights from", "a token", "a second")
+    for home, nbytes in prediction.bytes_per_token.items():
+        table.add_row(Text(tier_name(home)), format_bytes(nbytes), format_rate(nbytes / prediction.tpot_s))
+    return table
+
+
+def _what_ifs(now: Prediction, what_ifs: Sequence[WhatIf]) -> Table:
+    table = column_table("what would help", "first token", "decode", "faster")
+    table.add_row("as it is", format_seconds(now.ttft_s), format_tokens_rate(now.decode_tokens_per_s), "")
+    for one in what_ifs:
+        then = one.prediction
+        if then is None:
+            table.add_row(one.change.text, NOTHING, NOTHING, "no plan")
+            continue
+        decode = format_tokens_rate(then.decode_tokens_per_s)
+        table.add_row(one.change.text, format_seconds(then.ttft_s), decode, f"x {now.tpot_s / then.tpot_s:.2f}")
+    return table
