@@ -123,7 +123,7 @@ def _unfit(made: Plan, budget: Budget, planner: str | None, objective: str | Non
 def _parse(path: Path) -> Plan:
     from llmrun.planner.plan_file import plan_from_json
 
-    return plan_from_json(_read(path))
+    return plan_from_json(_read(path), str(path))
 
 
 def _read(path: Path) -> str:

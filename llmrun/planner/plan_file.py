@@ -29,39 +29,39 @@ def plan_to_json(plan: Plan) -> str:
     return json.dumps(asdict(plan), indent=1) + "\n"
 
 
-def plan_from_json(text: str) -> Plan:
-    """The plan that ``plan_to_json`` wrote.
+def plan_from_json(text: str, source: str = "the plan") -> Plan:
+    """The plan that ``plan_to_json`` wrote; ``source`` is its name in errors.
 
     Raises:
         UsageError: ``bad-plan-file``, which names the field.
     """
     from pydantic import ValidationError
 
-    value = _object(text)
+    value = _object(text, source)
     if value.get("schema") != SCHEMA_VERSION:
-        raise bad_plan_file("schema", f"{value.get('schema')!r:.40}, where this llmrun reads {SCHEMA_VERSION}")
+        raise bad_plan_file("schema", f"{value.get('schema')!r:.40}, where this llmrun reads {SCHEMA_VERSION}", source)
     try:
         (plan,) = _adapter().validate_json(json.dumps([value]))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise bad_plan_file(_field(first["loc"][1:]), first["msg"]) from None
-    for fault in _faults(plan):
-        raise bad_plan_file(*fault)
+        raise bad_plan_file(_field(first["loc"][1:]), first["msg"], source) from None
+    for field, reason in _faults(plan):
+        raise bad_plan_file(field, reason, source)
     return plan
 
 
-def bad_plan_file(field: str, reason: str) -> UsageError:
-    """The error about one field of a plan file."""
-    return UsageError("bad-plan-file", f"this is no plan that can be used: {field}: {reason}", hint=_HINT)
+def bad_plan_file(field: str, reason: str, source: str = "the plan") -> UsageError:
+    """The error about one field of a plan."""
+    return UsageError("bad-plan-file", f"{source} cannot be used: {field}: {reason}", hint=_HINT)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str, source: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError("bad-plan-file", f"this is no JSON: {error}", hint=_HINT) from None
+        raise UsageError("bad-plan-file", f"{source} is no JSON: {error}", hint=_HINT) from None
     if not isinstance(value, dict):
-        raise UsageError("bad-plan-file", "this is JSON, but no plan", hint=_HINT)
+        raise UsageError("bad-plan-file", f"{source} is JSON, but no plan", hint=_HINT)
     return value
 
 
