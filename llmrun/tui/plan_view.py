@@ -146,4 +146,6 @@ def _certified(certificate: Certificate | None) -> Lines:
 def _searched(plan: Plan) -> str:
     if plan.certificate is None:
         return plan.planner
-    return f"{plan.planner}, seed {plan.certificate.seed}, {plan.certificate.evaluations:,} placements simulated"
+    n_tried = plan.certificate.evaluations
+    placements = "placement" if n_tried == 1 else "placements"
+    return f"{plan.planner}, seed {plan.certificate.seed}, {n_tried:,} {placements} simulated"
