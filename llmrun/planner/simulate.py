@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
 from llmrun.planner.cost import Cost
-from llmrun.planner.pipeline import OFF, State, compute_stage, make_flow, make_state, read_stage, sweep
+from llmrun.planner.pipeline import State, Step, compute, make_flow, make_state, read, ring_slots, sweep
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-MAX_PASSES = 64
-CYCLES = (1, 2, 3, 4)
+MAX_PASSES = 24
+LEAP_EVERY, LEAP_PASSES = 6, 1000
+"""What is not even after some passes seldom is soon: a resource that is ahead falls back little by little."""
+
 TOLERANCE = 1e-9
 
 
@@ -44,7 +46,7 @@ class Times:
         """A pass that finds everything free for so long that the rings have been filled."""
         cost = self.cost
         filling_s = float(cost.read_s.sum() + cost.prefill.copy_s.max(axis=1).sum())
-        state = make_state(cost, self.candidates, -filling_s, -filling_s)
+        state = make_state(ring_slots(cost, self.candidates), -filling_s, -filling_s)
         sweep(make_flow(cost, cost.prefill, self.candidates.codes), state, cost.token_s)
         return state.chain
 
@@ -60,103 +62,123 @@ def simulate(cost: Cost, candidates: Candidates) -> Times:
 
 
 def _cold_pass(cost: Cost, candidates: Candidates) -> Floats:
-    """The first pass, from the end of the startup on: at time 0 everything but the disk is free.
+    """The first pass: at time 0 the startup is over, and everything but the disk is free.
 
     Until then only reading went on; on an axis of what the disk can read it began at ``-startup_s * startup_rate``.
     """
     flow = make_flow(cost, cost.prefill, candidates.codes, cold=True)
-    state = make_state(cost, candidates, cost.lead_s - cost.startup_s * cost.startup_rate, 0.0)
+    disk_s = cost.lead_s - cost.startup_s * cost.startup_rate
+    state = make_state(ring_slots(cost, candidates), disk_s, 0.0)
     state.chain[:] = cost.idle_s
     early = _Early(cost, candidates)
-    for stage in range(len(cost.read_s)):
-        early.read_ahead(flow.ring[stage] == 0, state, stage)
-        read_stage(flow, state, stage)
-        compute_stage(flow, state, stage, early.ready(state, stage))
+    for stage, step in enumerate(flow):
+        early.read_ahead(step, state, stage)
+        read(step, state)
+        compute(step, state, early.ready(state, stage))
     chain: Floats = state.chain + cost.token_s - cost.idle_s
     return chain
 
 
 class _Early:
-    """What lives in RAM is read in turn, or ahead of its turn while the ring has no slot for the next unit."""
+    """What lives in RAM is read in turn, or ahead of its turn while the ring has no slot for the next unit.
+
+    ``sums[i]``: seconds of reading what lives in RAM of the stages before ``i``. All that was read ahead without a
+    pause came in at ``base + sums``.
+    """
 
     def __init__(self, cost: Cost, candidates: Candidates) -> None:
         self._in_ram = cost.in_ram[candidates.codes.T]
         n, count = self._in_ram.shape
         self._read_s = cost.read_s[:, None] * self._in_ram
-        self._sum_s = np.zeros((n + 1, count))  # reading what lives in RAM of the stages before
-        np.cumsum(self._read_s, axis=0, out=self._sum_s[1:])
+        self._sums = np.zeros((n + 1, count))
+        np.cumsum(self._read_s, axis=0, out=self._sums[1:])
+        # All in one sorted row, so that one search serves all; a power of two loses no bits of round figures.
+        self._apart = np.arange(count) * 2 ** np.ceil(np.log2(1 + self._sums[-1].max()))
+        self._row = (self._sums + self._apart).T.ravel()
         self._front = np.zeros(count, dtype=np.int64)  # what lives in RAM of the stages before has been read
-        self._ready = np.zeros((n, count))
+        self._bases = np.full((n, count), np.nan)  # from the stage on where reading ahead began
+        self._base = np.zeros(count)
 
-    def read_ahead(self, rings: Bools, state: State, stage: int) -> None:
+    def read_ahead(self, step: Step, state: State, stage: int) -> None:
         """While there is no slot, whole units further on."""
-        self._front = np.maximum(self._front, stage)
-        rows = np.flatnonzero(rings & (state.host[0] > state.disk) & (self._front < len(self._read_s)))
+        np.maximum(self._front, stage, out=self._front)
+        rows = np.flatnonzero(state.host.first + step.ring > state.disk)
+        front = self._front[rows]
+        done, total = self._sums[front, rows], self._sums[-1, rows]
+        more = done < total
+        rows, front, done, total = rows[more], front[more], done[more], total[more]
         if not len(rows):
             return
-        sums, front = self._sum_s[:, rows], self._front[rows]
-        done = sums[front, np.arange(len(rows))]
-        start = state.disk[rows]
-        back = np.minimum((sums < done + state.host[0, rows] - start).sum(axis=0), len(sums) - 1)
-        back = np.maximum(back, front)
-        stages = np.arange(len(sums) - 1)[:, None]
-        inside = (stages >= front) & (stages < back)
-        self._ready[:, rows] = np.where(inside, start - done + sums[1:], self._ready[:, rows])
-        state.disk[rows] = start - done + sums[back, np.arange(len(rows))]
+        base = state.disk[rows] - done
+        target = np.minimum(state.host.first[rows] - base, total) + self._apart[rows]
+        back = np.maximum(front, np.searchsorted(self._row, target) - rows * len(self._sums))
+        self._bases[front, rows] = base
         self._front[rows] = back
+        state.disk[rows] = base + self._sums[back, rows]
 
     def ready(self, state: State, stage: int) -> Floats:
         """Reads a stage that lives in RAM, if that was not done, and says when the stage is in RAM."""
-        was_read = self._in_ram[stage] & (self._front > stage)
+        was_read = self._front > stage
         state.disk[:] += np.where(was_read, 0.0, self._read_s[stage])
-        ready: Floats = np.where(was_read, self._ready[stage], state.disk)
-        return ready
+        self._base = np.where(np.isnan(self._bases[stage]), self._base, self._bases[stage])
+        return np.where(was_read & self._in_ram[stage], self._base + self._sums[stage + 1], state.disk)
 
 
 def _period(cost: Cost, candidates: Candidates) -> Floats:
     """Passes until every resource moves on by the same time.
 
-    Then that time is the period, whatever came before (an eigenvalue of a monotone, homogeneous map is unique).
+    Then that time is the period, whatever came before: a monotone and homogeneous map has one eigenvalue only.
     """
-    flow = make_flow(cost, cost.decode, candidates.codes)
-    state = make_state(cost, candidates, 0.0, 0.0)
+    slots = _useful_slots(cost, candidates)
+    state = make_state(slots, 0.0, 0.0)
     live = _live(cost, candidates, state)
+    flow = make_flow(cost, cost.decode, candidates.codes)
     period = np.zeros(len(candidates))
     rows = np.arange(len(candidates))
-    past = [state.times.copy()]
-    for _ in range(MAX_PASSES):
+    past: list[Floats] = []
+    for number in range(1, MAX_PASSES + 1):
+        past = [state.times.copy(), *past[: LEAP_EVERY - 1]]
         sweep(flow, state, cost.token_s)
-        period[rows], settled = _drift(past, state, live)
-        if settled.all():
+        leap = number % LEAP_EVERY == 0
+        period[rows], even = _settle(state.times, past if leap else past[:1], live)
+        left = np.flatnonzero(~even)
+        if not len(left):
             break
-        past = [*past[1 - max(CYCLES) :], state.times.copy()]
-        if settled.any():
-            left = np.flatnonzero(~settled)
-            rows, flow, live = rows[left], flow.take(left), live[:, left]
+        if len(left) < len(rows):
+            rows, live, past = rows[left], live[:, left], [times[:, left] for times in past]
+            flow = make_flow(cost, cost.decode, candidates.codes[rows])
             state = State(np.ascontiguousarray(state.times[:, left]), state.n_host, state.n_gpu)
-            past = [times[:, left] for times in past]
+        if leap:
+            state.times[live] += LEAP_PASSES * (state.times[live] - past[0][live])
+            past = []
     return period
 
 
-def _drift(past: list[Floats], state: State, live: Bools) -> tuple[Floats, Bools]:
-    """By how much the computation moves on in a pass, and whether all that is ``live`` does, over one of the cycles."""
-    settled = np.zeros(live.shape[1], dtype=bool)
-    period = np.zeros(live.shape[1])
-    for cycle in CYCLES[: len(past)]:
-        moved = np.where(live, state.times, 0.0) - np.where(live, past[-cycle], 0.0)
+def _settle(times: Floats, past: list[Floats], live: Bools) -> tuple[Floats, Bools]:
+    """By how much the computation moves on in a pass, and whether all that is ``live`` does, over some of the past."""
+    period, settled = times[0] - past[0][0], np.zeros(times.shape[1], dtype=bool)
+    now = np.where(live, times, 0.0)
+    for passes, before in enumerate(past, start=1):
+        moved = now - np.where(live, before, 0.0)
         lowest = np.where(live, moved, np.inf).min(axis=0)
-        highest = np.where(live, moved, OFF).max(axis=0)
-        now = highest - lowest <= TOLERANCE * highest
-        period = np.where(settled, period, moved[0] / cycle)
-        settled |= now
+        even = (moved.max(axis=0) - lowest <= TOLERANCE * lowest) & ~settled
+        period[even] = moved[0, even] / passes
+        settled |= even
     return period, settled
+
+
+def _useful_slots(cost: Cost, candidates: Candidates) -> Ints:
+    """``(1 + GPUs, A)``: the rings without the slots beyond what two passes stream, which change no period."""
+    carried = [cost.streamed, *(cost.decode.link == gpu for gpu in range(cost.n_gpus))]
+    streamed = np.array([choices[candidates.codes].sum(axis=1) for choices in carried])
+    useful: Ints = np.minimum(ring_slots(cost, candidates), np.maximum(2 * streamed, 1))
+    return useful
 
 
 def _live(cost: Cost, candidates: Candidates, state: State) -> Bools:
     """``(d, A)``: the times that a candidate depends on, pass after pass."""
     live = np.isfinite(state.times)
-    reads = cost.streamed[candidates.codes].any(axis=1)
-    live[1 : 2 + state.n_host] &= reads
+    live[1 : 2 + state.n_host] &= cost.streamed[candidates.codes].any(axis=1)
     for gpu in range(cost.n_gpus):
         first = 2 + state.n_host + gpu * (1 + state.n_gpu)
         live[first : first + 1 + state.n_gpu] &= (cost.decode.link == gpu)[candidates.codes].any(axis=1)
