@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmrun.cli import speeds_text
+from llmrun.errors import DeviceError, UsageError
 from llmrun.settings import Budget
 from llmrun.units import format_bytes
 
@@ -17,23 +20,82 @@ if TYPE_CHECKING:
     from llmrun.hardware import Disk, Gpu, HardwareProfile
 
 SCHEMA_VERSION = 1
+WIDTH = 80
 
 Table = list[tuple[str, ...]]
 
 
 def inspect_host(
     path: Annotated[
-        Path | None, typer.Option("--path", help="Look at the disk under this folder, not at the model cache's.")
+        Path | None,
+        typer.Option("--path", help="Look at (and read) the disk under this folder, not the model cache's."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Show how fast it all is; measured once, in at most 10 s, and kept.")
+    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure again.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write hardware and speeds, for --hardware elsewhere.")
+    ] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option("--hardware", metavar="FILE|PRESET", help="Show a saved or a typical machine, not this one."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Show the devices, the memory and what limits it, and the disk under the model cache."""
+    """Show the devices, the memory and what limits it, the disk, and how fast they are."""
     from llmrun.hardware import default_budget, probe
 
     caches = cache_folders()
-    profile = probe(path or caches["hub"])
+    if hardware is not None:
+        profile = _other_host(hardware, measures=measure or refresh, path=path)
+    else:
+        profile = probe(path or caches["hub"])
+        if measure or refresh or save:
+            profile = _measured(profile, path, caches, refresh=refresh)
     budget = default_budget(profile)
+    if save:
+        _save(profile, save)
     typer.echo(as_json(profile, budget, caches) if json_output else as_text(profile, budget, caches))
+
+
+def _other_host(name_or_path: str, *, measures: bool, path: Path | None) -> HardwareProfile:
+    from llmrun.hardware.hardware_file import load_hardware
+
+    if measures or path:
+        raise UsageError(
+            "bad-option",
+            "--hardware shows another machine: --measure, --refresh and --path are about this one",
+            hint=f"`llmrun inspect --hardware {name_or_path}`",
+        )
+    return load_hardware(name_or_path)
+
+
+def _measured(
+    profile: HardwareProfile, path: Path | None, caches: Mapping[str, Path], *, refresh: bool
+) -> HardwareProfile:
+    """The profile with speeds: kept ones, or else measured now on the weights under the path or in the caches."""
+    from llmrun.hardware.speeds_cache import cached_speeds, is_too_small, measure_once, with_disk
+
+    folders = [path] if path else [caches["hub"], caches["imported"]]
+    folder = next((folder for folder in folders if not is_too_small(folder)), folders[0])
+    profile = with_disk(profile, folder)
+    speeds = None if refresh else cached_speeds(profile, _tell)
+    return replace(profile, speeds=speeds or measure_once(profile, folder, _tell))
+
+
+def _tell(note: str) -> None:
+    typer.echo(note, err=True)
+
+
+def _save(profile: HardwareProfile, path: Path) -> None:
+    from llmrun.hardware.hardware_file import save_hardware
+
+    try:
+        save_hardware(profile, path)
+    except OSError as error:
+        raise DeviceError("write-failed", f"{path} cannot be written: {error.strerror}") from None
+    _tell(f"saved as {path}")
 
 
 def cache_folders() -> dict[str, Path]:
@@ -67,13 +129,15 @@ def as_text(profile: HardwareProfile, budget: Budget, caches: Mapping[str, Path]
     }
     if profile.disk:
         sections[f"disk under {profile.disk.path}"] = _disk_rows(profile.disk)
+    if profile.speeds:
+        sections[speeds_text.title(profile.speeds)] = speeds_text.rows(profile.speeds)
     sections["budget, if you set none"] = _budget_rows(profile, budget)
     sections["caches"] = [
         ("downloaded models", str(caches["hub"]), "HF_HOME moves it"),
         ("imported models", str(caches["imported"]), "LLMRUN_CACHE moves it"),
     ]
-    if profile.notes:
-        sections["notes"] = [(note,) for note in profile.notes]
+    if notes := (*profile.notes, *(profile.speeds.notes if profile.speeds else ())):
+        sections["notes"] = [(line,) for note in notes for line in wrap(note, WIDTH - 2, subsequent_indent="  ")]
     return "\n".join(f"{title}\n{_table(rows)}" for title, rows in sections.items())
 
 
@@ -92,7 +156,7 @@ def _memory_rows(profile: HardwareProfile) -> Table:
 
 def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
     amounts = (format_bytes(gpu.total_bytes), f"{format_bytes(gpu.free_bytes)} available")
-    return (gpu.device, gpu.name, *amounts, f"driver {gpu.driver}")
+    return (gpu.device, gpu.name, *amounts, f"driver {gpu.driver}" if gpu.driver else "")
 
 
 def _disk_rows(disk: Disk) -> Table:

@@ -32,7 +32,7 @@ Notify = Callable[[str], None]
 
 DEFAULT_LIMIT_S = 10.0
 LIMIT_VARIABLE = "LLMRUN_MEASURE_S"
-DISK_SHARE = 0.24
+DISK_SHARE = 0.24  # of the default limit, or of the limit where that is less
 OUT_OF_TIME = f"measuring did not end in time; `{LIMIT_VARIABLE}=30 llmrun inspect --measure` gives it more"
 MARGIN_S = 0.3  # of the limit: for the interpreter to start and to end
 
@@ -91,7 +91,7 @@ def measure(
     began_s = time.monotonic()
     files = checkpoint_files(path)
     notify("measuring the disk")
-    disk, notes = _disk(files, path, DISK_SHARE * limit_s)
+    disk, notes = _disk(files, path, DISK_SHARE * min(limit_s, DEFAULT_LIMIT_S))
     notify("measuring the processor" + (" and the GPUs" if profile.gpus else ""))
     request = Request(
         folder=str(path),
@@ -214,5 +214,5 @@ def assemble(profile: HardwareProfile, disk: DiskSpeed, found: Found, notes: Seq
         startup_s=found.start_s or CAUTIOUS_START_S,
         token_s=found.token_s or CAUTIOUS_TOKEN_S,
         notes=tuple(notes),
-        complete=found.in_time,
+        complete=found.in_time and disk is not CAUTIOUS_DISK,
     )

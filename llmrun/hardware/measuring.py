@@ -23,9 +23,11 @@ from llmrun.units import MIB
 COLD_BYTES = 16 * MIB
 """More than this read from disk during the imports: they were not in the page cache."""
 
-CPU_SHARE, SLOWDOWN_SHARE = 0.9, 0.1
-LEAST_S = 0.5
-"""For computing, even where the imports took all the time there was."""
+CPU_SHARE, SLOWDOWN_SHARE, GPU_SHARE = 0.7, 0.08, 0.78
+"""Of a device's part of the time: what is asked for is overrun a little wherever one call takes long."""
+
+LEAST_S, MOST_S = 0.5, 5.0
+"""For a device, even where the imports took all the time there was; and where there is more than is of use."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def measure_parts(request: Request, left_s: float) -> None:
     from llmrun.hardware.measure_device import measure_cpu, reading_slowdown
     from llmrun.hardware.target import cpu_target
 
-    each_s = max(left_s, LEAST_S) / (1 + len(request.gpus))
+    each_s = min(MOST_S, max(LEAST_S, left_s / (1 + len(request.gpus))))
     with torch.inference_mode():
         target = cpu_target(request.pool_bytes)
         cpu = measure_cpu(target, request.cpu, CPU_SHARE * each_s)
@@ -106,7 +108,9 @@ def _emit_gpu(device: str, name: str, limit_s: float) -> None:
     began_s = time.perf_counter()
     try:
         target = cuda_target(int(device.removeprefix("gpu:")))
-        left_s = max(LEAST_S, limit_s - (time.perf_counter() - began_s))  # the context takes a second or more
+        left_s = max(
+            LEAST_S, GPU_SHARE * limit_s - (time.perf_counter() - began_s)
+        )  # the context takes a second or more
         computed = measure_device(target, device, name, 0.7 * left_s)
         link = measure_link(target, pinned=True, limit_s=0.3 * left_s)
     except (RuntimeError, AssertionError, LlmrunError) as error:  # CUDA's, and torch's where it has no CUDA

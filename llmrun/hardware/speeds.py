@@ -99,7 +99,7 @@ class Speeds:
     startup_s: float  # from the start of reading to an engine that computes: imports, the model's skeleton
     token_s: float  # a token beyond its layers: sampling, embedding, events
     notes: tuple[str, ...] = ()  # what could not be measured, and what stands in for it
-    complete: bool = True  # False where the time ran out: such figures are not kept for the next run
+    complete: bool = True  # False where the time ran out or no weights could be read: not kept for the next run
 
     def device(self, name: str) -> DeviceSpeed:
         """The figures of one device.

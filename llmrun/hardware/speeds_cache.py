@@ -90,37 +90,47 @@ def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify
 
     Nothing is measured for a model that is too small for its speed to depend on a plan, nor with LLMRUN_MEASURE_S=0.
     """
-    from llmrun.hardware.measure import cautious_speeds, limit_seconds, measure
+    from llmrun.hardware.measure import cautious_speeds
 
     profile = with_disk(profile, checkpoint_folder)
     if speeds := cached_speeds(profile, notify):
         return speeds
-    limit_s = limit_seconds()
-    if reason := _why_not(checkpoint_folder, limit_s):
-        return cautious_speeds(profile, reason)
-    notify(f"measuring this machine once, at most {limit_s:g} s")
-    speeds = measure(checkpoint_folder, profile, limit_s=limit_s)
-    keep(profile, speeds, notify)
+    if is_too_small(checkpoint_folder):
+        return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
+    speeds = measure_once(profile, checkpoint_folder, notify)
+    for note in speeds.notes:
+        notify(note)
     return speeds
 
 
-def keep(profile: HardwareProfile, speeds: Speeds, notify: Notify) -> None:
-    """Store figures that are whole, and tell what could not be measured."""
-    for note in speeds.notes:
-        notify(note)
+def measure_once(profile: HardwareProfile, folder: Path, notify: Notify) -> Speeds:
+    """Measure, tell so, and keep the figures where they are whole; their ``notes`` say what could not be measured.
+
+    Args:
+        profile: the host, with the disk that holds ``folder``.
+        folder: the checkpoint whose bytes are read.
+        notify: told that this takes some seconds.
+    """
+    from llmrun.hardware.measure import cautious_speeds, limit_seconds, measure
+
+    limit_s = limit_seconds()
+    if limit_s == 0:
+        return cautious_speeds(profile, "nothing was measured: LLMRUN_MEASURE_S is 0")
+    notify(f"measuring this machine once, at most {limit_s:g} s")
+    speeds = measure(folder, profile, limit_s=limit_s)
     if speeds.complete and not store_speeds(profile, speeds):
         notify(f"the measured speeds cannot be kept in {cache_path(profile).parent}")
+    return speeds
 
 
-def _why_not(folder: Path, limit_s: float) -> str | None:
+def is_too_small(folder: Path) -> bool:
+    """Whether a checkpoint has so few bytes that nothing is to be learnt from reading it."""
     from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files, sample_bytes
 
-    if limit_s == 0:
-        return "nothing was measured: LLMRUN_MEASURE_S is 0"
-    with suppress(OSError):
-        if sample_bytes(checkpoint_files(folder)) >= SMALLEST_SAMPLE_BYTES:
-            return None
-    return "nothing was measured: the model is too small for its place in memory to matter"
+    try:
+        return sample_bytes(checkpoint_files(folder)) < SMALLEST_SAMPLE_BYTES
+    except OSError:
+        return True
 
 
 def with_disk(profile: HardwareProfile, folder: Path) -> HardwareProfile:

@@ -1,8 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+from hosts import SPEEDS
 
 from llmrun.cli.inspect import as_json, as_text
 from llmrun.hardware import Cpu, Disk, Gpu, HardwareProfile, MemoryLimit, default_budget
+from llmrun.hardware.presets import preset, preset_names
 from llmrun.units import GIB, MIB
 
 CACHES = {"hub": Path("/home/ada/.cache/huggingface/hub"), "imported": Path("/home/ada/.cache/llmrun/models")}
@@ -53,6 +58,26 @@ caches
 notes
   CUDA_VISIBLE_DEVICES hides 1 of 3 GPUs"""
 
+SPEEDS_TEXT = """\
+speeds, measured 2026-01-01 00:00 UTC
+  disk             1.9 GiB/s    p10..p90 0.9..2.8 GiB/s with 4 x 16 MiB
+                   953.7 MiB/s  with 16 MiB; a page takes 0.10 ms
+  cpu memory       27.9 GiB/s   p10..p90 18.6..37.3 GiB/s
+                   18.6 GiB/s   with 1 thread
+  cpu BF16         18.6 GiB/s   of weights for 1 token, 512 GFLOP/s for 512
+  cpu attention    4.7 GiB/s    of KV, up to 5 GFLOP/s; prompt 90 GFLOP/s
+  cpu layer        0.20 ms      beside its matrices and attention
+  gpu:0 memory     372.5 GiB/s  p10..p90 372.5..372.5 GiB/s
+  gpu:0 BF16       279.4 GiB/s  of weights for 1 token, 600 GFLOP/s for 2
+  gpu:0 attention  186.3 GiB/s  of KV; prompt 10,000 GFLOP/s
+  gpu:0 layer      0.20 ms      beside its matrices and attention
+  to gpu:0         10.2 GiB/s   p10..p90 9.3..11.2 GiB/s; not pinned 4.7 GiB/s
+  from gpu:0       9.3 GiB/s    not pinned 3.7 GiB/s
+  start            2.5 s        imports, tokenizer and the model's skeleton
+  token            1.00 ms      beside its layers
+  reading          x 1.20       time of a product while the disk is read
+"""
+
 LAPTOP = HardwareProfile(Cpu("Apple M2", 1, 1), (MemoryLimit("physical memory", 8 * GIB, 2 * GIB),), (), None)
 LAPTOP_TEXT = """\
 processor
@@ -74,6 +99,18 @@ def test_text_for_a_workstation() -> None:
 
 def test_text_for_a_laptop_without_a_gpu() -> None:
     assert as_text(LAPTOP, default_budget(LAPTOP), CACHES) == LAPTOP_TEXT
+
+
+def test_speeds_come_before_the_budget() -> None:
+    text = as_text(replace(WORKSTATION, speeds=SPEEDS), default_budget(WORKSTATION), CACHES)
+    before, after = WORKSTATION_TEXT.split("budget, if")
+    assert text == f"{before}{SPEEDS_TEXT}budget, if{after}"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_fits_80_columns(name: str) -> None:
+    profile = preset(name)
+    assert max(map(len, as_text(profile, default_budget(profile), CACHES).splitlines())) <= 80
 
 
 def test_json_has_a_schema_and_bytes() -> None:
