@@ -132,7 +132,6 @@ class Engine:
         accepted_s = time.monotonic()
         sampler = Sampler(sampling, self._generation_config, prompt)
         reused = self._cache.reuse(prompt)
-        self._residency.recover()
         accepted = Accepted(accepted_s, len(prompt), reused)
         first, self._loaded = not self._loaded, True
         self._emit(accepted)

@@ -140,32 +140,25 @@ class DeviceWeights:
         """The copier thread."""
         try:
             for unit in self._schedule(prefill=prefill):
-                if not self._copy(unit):
-                    return
+                self._copy(unit)
+        except Interrupted:
+            return  # told to end
         except LlmrunError as error:
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
 
-    def _copy(self, unit: UnitSpec) -> bool:
-        """Copy one unit once there is a slot and its bytes are in RAM; False when the copier is to end."""
-        slot: int | None = None
-        after: Event = None
-        if unit.name in self._resident:
-            memory = self._resident[unit.name]
-        else:
-            with self._changed:
-                while not self._free and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return False
-                slot, after = self._free.popleft()
-            memory = self._slots[slot][: self._host.layout(unit.name).nbytes]
-        source = self._from_host(unit.name)
-        if source is None:
+    def _copy(self, unit: UnitSpec) -> None:
+        """Copy one unit once there is a slot and its bytes are in RAM."""
+        slot, after = (None, None) if unit.name in self._resident else self._take_slot()
+        try:
+            source = as_tensor(self._host.acquire(unit.name, self._is_closed))
+        except LlmrunError:
             if slot is not None:
                 self._free.append((slot, after))
-            return False
+            raise
+        target = self._resident[unit.name] if slot is None else self._slots[slot]
+        memory = target[: self._host.layout(unit.name).nbytes]
         done = self.accelerator.copy(memory, source[: memory.nbytes], after)
         with self._changed:
             self._copies[unit.name].append(_Copy(memory, slot, done))
@@ -173,13 +166,15 @@ class DeviceWeights:
             self._changed.notify_all()
         self.accelerator.synchronize(done)
         self._host.release(unit.name)
-        return True
 
-    def _from_host(self, unit: str) -> torch.Tensor | None:
-        try:
-            return as_tensor(self._host.acquire(unit, self._is_closed))
-        except Interrupted:
-            return None
+    def _take_slot(self) -> tuple[int, Event]:
+        """A free slot, and what has to end before it is written."""
+        with self._changed:
+            while not self._free and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                raise Interrupted
+            return self._free.popleft()
 
     def _is_closed(self) -> bool:
         return self._closed

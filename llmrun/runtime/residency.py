@@ -79,6 +79,8 @@ class Residency:
 
     def begin(self, *, prefill: bool) -> None:
         """A pass of that kind begins, at the first unit."""
+        if prefill and self._host.failed:
+            self.restart()  # try again what failed while nobody was waiting for it
         if self._kinds_differ and prefill != self._prefill_expected:
             dropped = [device.stop() for device in self._devices.values()]
             if any(dropped):  # bytes in RAM stay where they are as long as none were handed on
@@ -143,11 +145,6 @@ class Residency:
     def device_memory(self) -> dict[str, tuple[int, int]]:
         """Bytes used on each GPU, now and at the peak."""
         return {name: device.accelerator.used_bytes() for name, device in self._devices.items()}
-
-    def recover(self) -> None:
-        """Try again what failed while nobody was waiting for it."""
-        if self._host.failed:
-            self.restart()
 
     def restart(self) -> None:
         """After a pass that broke off: the next one, of a new prompt, begins with the first unit."""

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from placing import letters_for, opened, plan_of
+from placing import bytes_to_read, letters_for, opened, plan_of
 from tiny_model import FAMILIES, reference_logits, save, some_tokens
 
-from llmrun.checkpoint import ModelSpec, read_spec
-from llmrun.runtime.host import HostWeights
+from llmrun.checkpoint import read_spec
 from llmrun.runtime.sequential import run_sequential
 
 # embedding, rest, six layers, head
@@ -28,14 +27,6 @@ PLACEMENTS = {
     "cpu and gpu": "dRRd0ax00",
     "two gpus": "d1000a1y1",
 }
-
-
-def bytes_to_read(spec: ModelSpec, host: HostWeights, unit: str) -> int:
-    """Of the whole blocks that direct I/O asks for, what lies before the end of the file."""
-    return sum(
-        min(extent.nbytes, spec.path(extent.file).stat().st_size - extent.file_offset)
-        for extent in host.layout(unit).extents
-    )
 
 
 @pytest.fixture(scope="module")
