@@ -64,26 +64,24 @@ def given_machine(name_or_path: str, notify: Notify) -> Machine:
 
 
 def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machine:
-    """This host, measured now if it was not and ``may_measure``; only a checkpoint that is here can be measured on.
+    """This host, measured now if it was not and ``may_measure``; where it may not, nothing is written either.
 
     Raises:
         UsageError: ``no-speeds``, it was not measured yet.
     """
     from llmrun.cli.inspect import cache_folders
     from llmrun.hardware import probe
-    from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, with_disk
+    from llmrun.hardware.speeds_cache import cached_speeds, is_too_small, measure_once, speeds_for, with_disk
 
     folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
-    profile = with_disk(probe(), folder)
-    if may_measure and spec.is_local:
+    profile = with_disk(probe(), folder, try_direct=may_measure)
+    if spec.is_local and (may_measure or is_too_small(folder)):  # nothing is measured for a model that small
         return Machine(profile, speeds_for(profile, folder, notify))
     speeds = cached_speeds(profile, notify)
+    if speeds is None and may_measure:
+        speeds = measure_once(profile, folder, notify)
     if speeds is None:
-        raise UsageError(
-            "no-speeds",
-            "this host has not been measured yet, so nothing can be said about time",
-            hint="`llmrun inspect --measure` measures it; `--hardware laptop-16gib` plans for a typical machine",
-        )
+        raise _not_measured(folder if spec.is_local else None)
     return Machine(profile, speeds)
 
 
@@ -98,3 +96,12 @@ def budget_on(machine: Machine, ram_bytes: int | None, vram_bytes: int | None, n
     for gpu in sorted(budget.vram_bytes.keys() - measured):
         notify(f"{gpu} is left alone: it was not measured")
     return Budget(budget.ram_bytes, {gpu: n for gpu, n in budget.vram_bytes.items() if gpu in measured})
+
+
+def _not_measured(folder: Path | None) -> UsageError:
+    path = f" --path {folder}" if folder else ""
+    return UsageError(
+        "no-speeds",
+        "this host has not been measured yet, so nothing can be said about time",
+        hint=f"`llmrun inspect --measure{path}` measures it; `--hardware laptop-16gib` plans for a typical machine",
+    )

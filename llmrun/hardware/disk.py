@@ -11,8 +11,11 @@ import psutil
 from llmrun.hardware.profile import Disk
 
 
-def probe_disk(path: Path) -> Disk | None:
-    """The disk under ``path``, or under its nearest parent that exists; ``None`` if it cannot be looked at."""
+def probe_disk(path: Path, *, try_direct: bool = True) -> Disk | None:
+    """The disk under ``path``, or under its nearest parent that exists; ``None`` if it cannot be looked at.
+
+    ``try_direct``: whether direct I/O may be tried out, for which a file is made there and removed.
+    """
     folder = path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -31,7 +34,7 @@ def probe_disk(path: Path) -> Disk | None:
         total_bytes=usage.total,
         free_bytes=usage.free,
         rotational=_is_rotational(device_number),
-        direct_io=opens_direct(folder),
+        direct_io=opens_direct(folder) if try_direct else None,
     )
 
 

@@ -133,12 +133,15 @@ def is_too_small(folder: Path) -> bool:
         return True
 
 
-def with_disk(profile: HardwareProfile, folder: Path) -> HardwareProfile:
-    """The profile with the disk that holds the checkpoint; shards that are links are on the disk they lead to."""
+def with_disk(profile: HardwareProfile, folder: Path, *, try_direct: bool = True) -> HardwareProfile:
+    """The profile with the disk that holds the checkpoint; shards that are links are on the disk they lead to.
+
+    Without ``try_direct`` nothing is written there.
+    """
     from llmrun.hardware.measure_disk import checkpoint_files
 
     files = checkpoint_files(folder)
-    return replace(profile, disk=probe_disk(files[0].parent if files else folder))
+    return replace(profile, disk=probe_disk(files[0].parent if files else folder, try_direct=try_direct))
 
 
 def cache_path(profile: HardwareProfile) -> Path:

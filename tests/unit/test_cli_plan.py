@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hand_speeds import SPEEDS
+from hosts import SPEEDS
+from shapes import write_sparse
 from tiny_checkpoint import write_checkpoint
 
 from llmrun.checkpoint import read_spec
@@ -14,8 +15,10 @@ from llmrun.cli.options import workload_within
 from llmrun.cli.plan import PlanSettings, make_report, maker
 from llmrun.cli.plan_report import plan_report_json
 from llmrun.errors import LlmrunError, UsageError
-from llmrun.hardware import Cpu, Gpu, HardwareProfile, MemoryLimit, default_budget
+from llmrun.hardware import Cpu, Gpu, HardwareProfile, MemoryLimit, default_budget, probe
 from llmrun.hardware.hardware_file import save_hardware
+from llmrun.hardware.host_key import host_key
+from llmrun.hardware.speeds_cache import store_speeds, with_disk
 from llmrun.planner.memory import account, rings
 from llmrun.planner.plan import Busy, Certificate, Placement, Plan, Prediction
 from llmrun.planner.plan_file import plan_from_json
@@ -110,7 +113,7 @@ def test_a_machine_from_a_file(hardware):
     machine = given_machine(hardware, notes)
     assert machine == replace(MACHINE, name=hardware)
     assert not machine.is_this_host
-    assert machine.words == f"{hardware}, a CPU, 16.0 GiB RAM, a GPU 8.0 GiB, a GPU 8.0 GiB, disk 2.8 GiB/s"
+    assert machine.words == f"{hardware}, a CPU, 16.0 GiB RAM, a GPU 8.0 GiB, a GPU 8.0 GiB, disk 1.9 GiB/s"
     assert notes == []
 
 
@@ -127,13 +130,34 @@ def test_a_file_without_speeds(tmp_path):
     assert caught.value.reference == "no-speeds"
 
 
-def test_this_host_before_it_was_measured(checkpoint, tmp_path, monkeypatch):
+def test_this_host_before_it_was_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
+    folder = write_sparse("SmolLM2-135M", tmp_path / "large")
+    changed_ns = folder.stat().st_mtime_ns
     with pytest.raises(UsageError) as caught:
-        this_machine(read_spec(checkpoint), Notes(), may_measure=False)
+        this_machine(read_spec(folder), Notes(), may_measure=False)
     assert caught.value.reference == "no-speeds"
-    assert "llmrun inspect --measure" in caught.value.hint
+    assert f"llmrun inspect --measure --path {folder}`" in caught.value.hint
     assert not (tmp_path / "cache").exists()
+    assert folder.stat().st_mtime_ns == changed_ns
+
+
+def test_a_model_too_small_for_its_place_to_matter_needs_no_measuring(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
+    machine = this_machine(read_spec(checkpoint), Notes(), may_measure=False)
+    assert machine.is_this_host
+    assert "too small" in " ".join(machine.speeds.notes)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_this_host_after_it_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
+    folder = write_sparse("SmolLM2-135M", tmp_path / "large")
+    profile = with_disk(probe(), folder)
+    measured = replace(SPEEDS, host=host_key(profile), devices=SPEEDS.devices[:1])
+    assert store_speeds(profile, measured)
+    assert this_machine(read_spec(folder), Notes(), may_measure=False).speeds == measured
+    assert this_machine(read_spec(folder), Notes(), may_measure=True).speeds == measured
 
 
 def test_a_report_holds_what_was_asked(checkpoint, hardware):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hand_speeds import GPU, SPEEDS
+from hosts import GPU_SPEED, SPEEDS
 from shapes import llama_8b, mixture_of_experts, smollm2_135m
 from tiny_spec import model
 
@@ -92,7 +92,7 @@ def test_halved_weights_take_half_the_time_from_memory_and_the_same_for_flops():
         assert seconds(after, GIB // 2, 1) == pytest.approx(seconds(before, GIB, 1) / 2)
         assert seconds(after, GIB // 2, 512) == pytest.approx(seconds(before, GIB, 512))
         assert seconds(after, GIB // 2, 4096) == pytest.approx(seconds(before, GIB, 4096))
-    assert speeds.device("gpu:0").link == GPU.link
+    assert speeds.device("gpu:0").link == GPU_SPEED.link
 
 
 def prediction(tpot_s: float) -> Prediction:
