@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrun.checkpoint import ModelSpec, TensorSpec, UnitKind, UnitSpec
+from llmrun.errors import DeviceError
 from llmrun.hardware import direct_io
 from llmrun.planner.memory import rings
-from llmrun.planner.plan import Placement, Plan
+from llmrun.planner.plan import Placement, Plan, Slots
 from llmrun.runtime.host import HostWeights
 from llmrun.settings import Workload
 
@@ -25,6 +27,7 @@ class Case:
     gaps: list[int]  # bytes before it in the file
     streamed: list[bool]
     stops: list[int]  # after how many layers each pass is broken off; the number of layers for a whole pass
+    slots: int = 2
 
 
 @st.composite
@@ -33,7 +36,8 @@ def cases(draw: st.DrawFn) -> Case:
     layers = st.lists(st.integers(1, 3 * 4096), min_size=count, max_size=count)
     gaps = st.lists(st.integers(0, 80_000), min_size=count, max_size=count)
     streamed = st.lists(st.booleans(), min_size=count, max_size=count)
-    return Case(draw(layers), draw(gaps), draw(streamed), draw(st.lists(st.integers(0, count), min_size=1, max_size=5)))
+    stops = st.lists(st.integers(0, count), min_size=1, max_size=5)
+    return Case(draw(layers), draw(gaps), draw(streamed), draw(stops), draw(st.integers(1, 5)))
 
 
 def spec_of(case: Case, folder: Path) -> ModelSpec:
@@ -55,7 +59,7 @@ def plan_of(spec: ModelSpec, case: Case) -> Plan:
         Placement(unit.name, "disk" if streamed else "cpu", "cpu")
         for unit, streamed in zip(spec.units, case.streamed, strict=True)
     )
-    return Plan(spec.name, "literal", Workload(), placements, rings(spec, placements), ())
+    return Plan(spec.name, "literal", Workload(), placements, rings(spec, placements, Slots(host=case.slots)), ())
 
 
 def never() -> bool:
@@ -118,6 +122,28 @@ def test_resident_units_come_in_while_the_ring_is_full(tmp_path: Path) -> None:
             host.acquire(unit.name, never)
         assert all(host.peek(unit.name) is not None for unit in spec.units[4:])
         assert host.peek("layer 0") is None  # streamed: not for keeping
+    finally:
+        host.close()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_unit_whose_read_failed_is_read_again(tmp_path: Path, streamed: bool) -> None:
+    """All of it, also where it is to stay and some of it had come in before the file ended."""
+    case = Case([3 * 4096, 4096], [0, 0], [streamed, False], [])
+    spec = spec_of(case, tmp_path)
+    file = tmp_path / "weights.bin"
+    whole = file.read_bytes()
+    host = HostWeights(spec, plan_of(spec, case), block_bytes=4096)
+    os.truncate(file, 4096)
+    host.start()
+    try:
+        with pytest.raises(DeviceError, match="offset 4,096"):
+            host.acquire("layer 0", never)
+        assert host.failed
+        file.write_bytes(whole)
+        host.restart()
+        for unit in spec.units:
+            check_unit(host, unit, whole)
     finally:
         host.close()
 
