@@ -12,15 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.hardware.buffer import allocate
 from llmrun.planner.memory import kv_capacity_tokens, visit_bytes
 from llmrun.planner.plan import CPU, Plan
 from llmrun.runtime.accelerator import Accelerator
+from llmrun.runtime.views import as_tensor
 from llmrun.settings import Workload
 
 
@@ -52,9 +55,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate at home; pages are touched as tokens come."""
         self.home = tuple(
-            torch.empty(
-                (*states.shape[:2], self.capacity_tokens, states.shape[-1]), dtype=states.dtype, device=self._device
-            )
+            _empty((*states.shape[:2], self.capacity_tokens, states.shape[-1]), states.dtype, self._device)
             for states in (key_states, value_states)
         )
         self.keys, self.values = self.home if self._room is None else self._guests(self._room)
@@ -222,6 +223,16 @@ def _layer(unit: UnitSpec, workload: Workload, position: Position, device: torch
     if window is None or window >= workload.context_tokens:
         return FullLayer(capacity, position, device)
     return SlidingLayer(capacity, window, position, device)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory of its own, so that only the pages of tokens that came are ever resident.
+
+    From the heap it would get what freed activations left, whose pages are resident, and keep the heap from shrinking.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return as_tensor(allocate(prod(shape) * dtype.itemsize, huge_pages=False)).view(dtype).view(shape)
 
 
 def _copy(sources: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], tokens: slice) -> None:
