@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.planner.choices import Candidates, all_choices, stages, to_codes
+from llmrun.planner.fit import Fit
 from llmrun.planner.memory import account
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, Placement, Slots
 from llmrun.settings import Budget, Workload
@@ -110,13 +116,29 @@ class _Search:
     def _evict(self, placements: tuple[Placement, ...], device: str, *, home: str) -> tuple[Placement, ...]:
         """Send to ``home`` the fewest layers that live on ``device`` so that it keeps its budget (all, if none do)."""
         layers = [p.unit for p in placements if p.home == device and self._unit(p).kind is UnitKind.LAYER]
-        candidate = placements
-        for count in range(len(layers) + 1):
-            moved = self.choose(layers, count) if count else frozenset()
-            candidate = tuple(replace(p, home=home) if p.unit in moved else p for p in placements)
-            if self._fits(candidate, device):
-                break
-        return candidate
+        moved = [self.choose(layers, count) if count else frozenset() for count in range(len(layers) + 1)]
+        fits = self._fits_without(placements, moved, device, home)
+        gone = moved[int(np.argmax(fits)) if fits.any() else len(layers)]
+        return tuple(replace(p, home=home) if p.unit in gone else p for p in placements)
+
+    def _fits_without(
+        self, placements: tuple[Placement, ...], moved: Sequence[frozenset[str]], device: str, home: str
+    ) -> NDArray[np.bool_]:
+        """For each set of layers whether the device keeps its budget once they live at ``home``."""
+        choices = self._fit.choices
+        codes = np.tile(to_codes(self.spec, choices, placements), (len(moved), 1))
+        for stage, unit in enumerate(stages(self.spec)):
+            before = choices[codes[0, stage]]
+            after = choices.index(replace(before, home=home)) if before.home == device else codes[0, stage]
+            codes[:, stage] = np.where([unit.name in names for names in moved], after, codes[:, stage])
+        host, gpu = np.full(len(moved), self.slots.host), np.full(len(moved), self.slots.gpu)
+        used = self._fit.used_bytes(Candidates(codes, host, gpu))[:, self._fit.devices.index(device)]
+        fits: NDArray[np.bool_] = used <= self.budget.on(device)
+        return fits
+
+    @cached_property
+    def _fit(self) -> Fit:
+        return Fit(self.spec, self.workload, self.budget, all_choices(sorted(self.budget.vram_bytes)))
 
     def _embed(self, placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
         """Keep the embedding too where there is room, last of all; a tied one is where the head is."""

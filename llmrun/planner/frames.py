@@ -1,0 +1,96 @@
+"""Frames of a plan: which GPUs are used, and how large the rings are that the budget has to hold.
+
+A ring has slots as large as the largest stage that goes through it, so what may be streamed at all is decided first;
+within a frame the rest is an assignment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
+from llmrun.planner.plan import CPU, DISK, Slots, is_gpu
+from llmrun.planner.problem import Problem
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SHARES = (1.0, 0.8, 0.5, 0.2)  # of the stages that a slot is large enough for
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The GPUs in use, slots of the rings and the largest stage that may go through those on the host and on GPUs."""
+
+    gpus: tuple[str, ...]
+    slots: Slots
+    host_bytes: int
+    gpu_bytes: int
+
+    def usable(self, problem: Problem) -> Bools:
+        """``(n, C)``: what is allowed and goes through no ring that is too small for it."""
+        open_ = problem.allowed.copy()
+        nbytes = problem.fit.weight_bytes
+        for code, choice in enumerate(problem.choices):
+            used = {choice.home, choice.device, choice.prefill_device}
+            if not {device for device in used if is_gpu(device)} <= set(self.gpus):
+                open_[:, code] = False
+            if choice.home == DISK or is_gpu(choice.home):
+                open_[:, code] &= nbytes <= self.host_bytes
+            if any(is_gpu(device) for device in used - {choice.home}):
+                open_[:, code] &= nbytes <= self.gpu_bytes
+        return open_
+
+    def room_bytes(self, problem: Problem) -> Floats:
+        """``(D,)``: for weights and KV caches, on each device of the budget."""
+        fit = problem.fit
+        beside = workspace_bytes(problem.spec, problem.workload) + fit.rest_bytes
+        room = []
+        for device, budget_bytes in zip(fit.devices, fit.budget_bytes, strict=True):
+            process = process_bytes(problem.spec) if device == CPU else CUDA_CONTEXT_BYTES
+            slot_bytes = self.host_bytes if device == CPU else self.gpu_bytes
+            left = float(budget_bytes) - beside - process - self.slots.on(device) * slot_bytes
+            room.append(left if device in (CPU, *self.gpus) else 0.0)
+        return np.array(room)
+
+
+def first_frames(problem: Problem) -> list[Frame]:
+    """All GPUs, rings of one slot: large enough for any stage first, then for fewer and fewer."""
+    gpus, sizes = _gpus(problem), _sizes(problem)
+    on_gpus = sorted({0, sizes[len(sizes) // 2], sizes[0]}) if gpus else [0]
+    return [Frame(gpus, Slots(1, 1), host, gpu) for host in (*sizes, 0) for gpu in on_gpus]
+
+
+def neighbours(problem: Problem, frame: Frame) -> list[Frame]:
+    """Frames that differ from it in the rings on the host, in slots or in having fewer GPUs."""
+    gpus = _gpus(problem)
+    more = [Slots(2, 1), Slots(1, 2), Slots(2, 2)] if frame.gpus else [Slots(2, 1)]
+    fewer = [(), *((gpu,) for gpu in gpus if len(gpus) > 1)] if gpus else []
+    return [
+        *(replace(frame, slots=slots) for slots in more),
+        *(replace(frame, host_bytes=nbytes) for nbytes in (*_sizes(problem), 0)),
+        *(replace(frame, gpus=used, gpu_bytes=frame.gpu_bytes if used else 0) for used in fewer),
+    ]
+
+
+def device_bytes(problem: Problem) -> Floats:
+    """``(n, C, D)``: weights and KV cache that each choice keeps on each device."""
+    fit, choices = problem.fit, problem.choices
+    columns = []
+    for device in fit.devices:
+        home = np.array([choice.home == device for choice in choices])
+        computed = np.array([choice.device == device for choice in choices])
+        columns.append(home * fit.weight_bytes[:, None] + computed * fit.kv_bytes[:, None])
+    return np.stack(columns, axis=2).astype(np.float64)
+
+
+def _sizes(problem: Problem) -> list[int]:
+    nbytes = np.sort(problem.fit.weight_bytes)
+    return sorted({int(nbytes[max(0, int(np.ceil(share * len(nbytes))) - 1)]) for share in SHARES}, reverse=True)
+
+
+def _gpus(problem: Problem) -> tuple[str, ...]:
+    return tuple(choice.device for choice in problem.choices if choice.home == choice.device != CPU)

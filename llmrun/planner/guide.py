@@ -1,0 +1,127 @@
+"""Where searches begin: relaxed plans in the most promising frames, rounded to candidates in several arrangements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, permutations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrun.planner.choices import Candidates
+from llmrun.planner.frames import Frame, first_frames, neighbours
+from llmrun.planner.prices import Market, Prices
+from llmrun.planner.problem import Problem
+from llmrun.planner.shape import Shaper
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FRAMES = 8  # the most promising
+TURNS = (1, 2, 0)  # how often the computation goes round the devices; 0: as the relaxed plan has it
+ORDERS = 6
+CLOSED = 1e-30  # never drawn, unless there is nothing else
+ANYTHING = 1e-3  # of a share, so that where the relaxed plan has nothing the next best is taken
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The relaxed plans of a problem, most promising first (``F`` of them), and how to make candidates of them."""
+
+    problem: Problem
+    prices: tuple[Prices, ...]
+
+    @cached_property
+    def shaper(self) -> Shaper:
+        """Fits candidates by what the prices say."""
+        worth = np.stack([prices.worth for prices in self.prices])
+        return Shaper(self.problem, worth, np.stack([prices.frame.usable(self.problem) for prices in self.prices]))
+
+    @cached_property
+    def log_eta(self) -> Floats:
+        """``(F, n, C)``, 0 or below: what an ant sees, less of what costs a stage more, its bytes paid for."""
+        reduced = np.stack([prices.reduced_s for prices in self.prices])
+        finite = np.where(np.isfinite(reduced), reduced, 0.0)
+        scale = finite.sum(axis=(1, 2)) / np.maximum((finite > 0).sum(axis=(1, 2)), 1)
+        scale = np.maximum(scale, 1e-12)[:, None, None] / 4
+        open_ = np.isfinite(reduced) & self.problem.allowed
+        return np.log(np.where(open_, scale / (scale + finite), CLOSED))
+
+    def rounded(self) -> tuple[Candidates, Ints]:
+        """Candidates that fit, in all arrangements of all frames, and which frame each is of."""
+        plans = list(product(range(len(self.prices)), self._arrangements))
+        frame = np.array([k for k, _ in plans])
+        devices = np.stack([self._segments(k, order, turns) for k, (turns, order) in plans])
+        shares = np.stack([prices.shares for prices in self.prices])
+        likely = shares[frame] + ANYTHING * shares.mean(axis=1)[frame][:, None, :] + ANYTHING**2
+        open_ = self.shaper.usable[frame] & ((self._device_of == devices[:, :, None]) | (devices[:, :, None] < 0))
+        open_ |= ~open_.any(axis=2, keepdims=True) & self.shaper.usable[frame]
+        codes = diffuse(np.where(open_, likely, 0.0))
+        slots = [self.prices[k].frame.slots for k in frame]
+        drawn = Candidates(codes, np.array([s.host for s in slots]), np.array([s.gpu for s in slots]))
+        return self.shaper.shape(drawn, frame), frame
+
+    def _segments(self, k: int, order: tuple[int, ...], turns: int) -> Ints:
+        """``(n,)``: the device of each stage, every one with its share in each turn; -1 where any will do."""
+        n = len(self._device_of_stage_shares[k])
+        if not turns:
+            return np.full(n, -1)
+        shares = self._device_of_stage_shares[k].mean(axis=0)[list(order)]
+        edges = np.cumsum(np.tile(shares / shares.sum() / turns, turns)) * n
+        at = np.searchsorted(edges, np.arange(n) + 0.5)
+        return np.tile(np.array(order), turns)[np.minimum(at, len(edges) - 1)]
+
+    @cached_property
+    def _arrangements(self) -> list[tuple[int, tuple[int, ...]]]:
+        devices = sorted(set(self._device_of.tolist()))
+        orders = list(permutations(devices))[:ORDERS]
+        if len(orders) == 1:
+            return [(0, orders[0])]
+        return [(turns, order) for turns in TURNS for order in (orders if turns else orders[:1])]
+
+    @cached_property
+    def _device_of(self) -> Ints:
+        """``(C,)``: the CPU 0, GPUs from 1 on."""
+        return self.problem.costs[0].decode.device
+
+    @cached_property
+    def _device_of_stage_shares(self) -> list[Floats]:
+        """For each frame ``(n, D)``: how much of a stage is computed where."""
+        one_hot = np.eye(int(self._device_of.max()) + 1)[self._device_of]
+        return [prices.shares @ one_hot for prices in self.prices]
+
+
+def make_guide(problem: Problem) -> Guide:
+    """Relaxed plans in the frames around the best with the largest ring in RAM that there is room for."""
+    market = Market(problem)
+    first = first_frames(problem)
+    found: dict[Frame, Prices | None] = {}
+    for _, group in groupby(first, key=lambda frame: frame.host_bytes):
+        found |= {frame: market.prices(frame) for frame in group}
+        if best := _sorted(found.values()):
+            near = [frame for frame in neighbours(problem, best[0].frame) if frame not in found]
+            found |= {frame: market.prices(frame) for frame in near}
+            break
+    return Guide(problem, tuple(_sorted(found.values())[:FRAMES]) or (market.unpriced(first[0]),))
+
+
+def _sorted(found: Iterable[Prices | None]) -> list[Prices]:
+    return sorted((prices for prices in found if prices), key=lambda prices: prices.bound_s)
+
+
+def diffuse(likely: Floats) -> Ints:
+    """``(A, n, C)`` to codes ``(A, n)``: shares become whole choices, the error going on to the next stage.
+
+    So a choice that has a third of the share comes at every third stage.
+    """
+    shares = likely / likely.sum(axis=2, keepdims=True)
+    owed = np.zeros((len(shares), shares.shape[2]))
+    codes = np.empty(shares.shape[:2], dtype=np.int64)
+    rows = np.arange(len(shares))
+    for stage in range(shares.shape[1]):
+        owed += shares[:, stage]
+        codes[:, stage] = np.argmax(np.where(shares[:, stage] > 0, owed, -np.inf), axis=1)
+        owed[rows, codes[:, stage]] -= 1
+    return codes

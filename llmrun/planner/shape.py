@@ -1,0 +1,239 @@
+"""Candidates made to fit, and room that is left put to use: many at once, by what a byte is worth.
+
+What a choice is worth to a stage is given as seconds saved, ``(n, C)``. Whoever is over a budget gives up first what
+saves the fewest seconds a byte; room is taken first by what saves most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrun.planner.choices import Candidates, Choice
+from llmrun.planner.frames import device_bytes
+from llmrun.planner.lean import leanest
+from llmrun.planner.plan import CPU, DISK
+from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+ROUNDS = 3  # a ring grows to the largest stage that is streamed: a second look is needed, rarely a third
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """How candidates may be changed: see ``Shaper.shape``."""
+
+    guide: Ints
+    noise: Floats
+    keep: Bools
+
+    def take(self, rows: Ints) -> Freedom:
+        """Of some of the candidates."""
+        return Freedom(self.guide[rows], self.noise[rows], self.keep[rows])
+
+    @property
+    def released(self) -> Freedom:
+        """With nothing kept."""
+        return replace(self, keep=np.zeros_like(self.keep))
+
+
+@dataclass(frozen=True)
+class Shaper:
+    """Fits candidates of one problem into its memory, each by one of ``F`` guides.
+
+    Attributes:
+        worth: ``(F, n, C)``, seconds that a choice saves a stage.
+        usable: ``(F, n, C)``, what stages are moved to.
+    """
+
+    problem: Problem
+    worth: Floats
+    usable: Bools
+
+    def shape(
+        self, candidates: Candidates, guide: Ints, noise: Floats | None = None, keep: Bools | None = None
+    ) -> Candidates:
+        """As they are if that fits, else with less; then with what room there is filled.
+
+        Args:
+            candidates: any.
+            guide: ``(A,)``, which guide each follows.
+            noise: ``(A, n)``, factors on what a byte is worth; ties are broken at even distances.
+            keep: ``(A, n)``, choices that stay as they are if at all possible.
+        """
+        noise = np.ones(candidates.codes.shape) if noise is None else noise
+        keep = np.zeros(candidates.codes.shape, dtype=bool) if keep is None else keep
+        freedom = Freedom(guide, noise, keep)
+        return self.widen(self.fill(self.repair(candidates, freedom), freedom))
+
+    def repair(self, candidates: Candidates, freedom: Freedom) -> Candidates:
+        """Moves stages to leaner choices until all fits; the leanest candidate where that is not enough."""
+        codes, host, gpu = candidates.codes.copy(), candidates.host_slots.copy(), candidates.gpu_slots.copy()
+        now = Candidates(codes, host, gpu)
+        for device in [*range(1, len(self.problem.fit.devices)), 0]:
+            self._evict(now, device, self._leaving[device], freedom)
+            rows = self._over(now, device)[0]
+            (host if device == 0 else gpu)[rows] = 1
+            last_resort = self._clearing if device else self._leaving
+            self._evict(now, device, last_resort[device], freedom.released)
+        bad = ~self.problem.fit.fits(now)
+        codes[bad], host[bad], gpu[bad] = self._lean.codes[0], self._lean.host_slots[0], self._lean.gpu_slots[0]
+        return now
+
+    def fill(self, candidates: Candidates, freedom: Freedom) -> Candidates:
+        """Moves stages to where they are faster, as far as there is room."""
+        now = candidates
+        for device in [*range(1, len(self.problem.fit.devices)), 0]:
+            for _ in range(2):
+                now = self._promote(now, device, freedom)
+        return now
+
+    def widen(self, candidates: Candidates) -> Candidates:
+        """Rings with as many slots as there is room for: none can be slower for it."""
+        fit = self.problem.fit
+        one, two = (fit.used_bytes(Candidates(candidates.codes, n, n)) for n in self._ones(len(candidates)))
+        grows: Bools = two > one
+        most = np.where(grows, (fit.budget_bytes - one) // np.maximum(two - one, 1) + 1, max(HOST_SLOTS))
+        host = _largest(most[:, 0], HOST_SLOTS)
+        gpu = _largest(most[:, 1:].min(axis=1, initial=max(GPU_SLOTS)), GPU_SLOTS)
+        has_gpu_ring = grows[:, 1:].any(axis=1)
+        host = np.where(grows[:, 0], host, candidates.host_slots)
+        gpu = np.where(has_gpu_ring, gpu, candidates.gpu_slots)
+        return Candidates(candidates.codes, host, gpu)
+
+    def _evict(self, now: Candidates, device: int, leaner: Bools, freedom: Freedom) -> None:
+        """In place: from the device goes what is worth least there, until it keeps its budget or nothing can go."""
+        target = self._best(leaner)
+        for _ in range(ROUNDS):
+            rows, over = self._over(now, device)
+            if not len(rows):
+                return
+            codes, free = now.codes[rows], freedom.take(rows)
+            to = target[free.guide[:, None], self._stage, codes]
+            freed = self._bytes(device, codes) - self._bytes(device, to)
+            can = (to >= 0) & (freed > 0) & ~free.keep
+            if not can.any():
+                return
+            loss = (self._value(free, codes) - self._value(free, to)) / np.maximum(freed, 1.0) * free.noise
+            order, back = self._order(np.where(can, loss, np.inf))
+            sizes = np.take_along_axis(np.where(can, freed, 0.0), order, axis=1)
+            goes = np.cumsum(sizes, axis=1) - sizes < over[:, None]
+            now.codes[rows] = np.where(np.take_along_axis(goes, back, axis=1) & can, to, codes)
+
+    def _promote(self, now: Candidates, device: int, freedom: Freedom) -> Candidates:
+        """What gains most a byte moves to the device, as long as there is room; nothing where it then does not fit."""
+        codes = now.codes
+        room = (self.problem.fit.budget_bytes - self.problem.fit.used_bytes(now))[:, device].astype(np.float64)
+        to = self._best(self._entering[device])[freedom.guide[:, None], self._stage, codes]
+        size = self._bytes(device, to) - self._bytes(device, codes)
+        gain = (self._value(freedom, to) - self._value(freedom, codes)) * freedom.noise
+        can = (to >= 0) & (gain > 0) & (size <= room[:, None]) & ~freedom.keep
+        if not can.any():
+            return now
+        order, back = self._order(np.where(can, -gain / np.maximum(size, 1.0), np.inf))
+        taken = np.cumsum(np.take_along_axis(np.where(can, size, 0.0), order, axis=1), axis=1)
+        goes = np.take_along_axis(taken <= room[:, None], back, axis=1) & can
+        moved = Candidates(np.where(goes, to, codes), now.host_slots, now.gpu_slots)
+        kept = self.problem.fit.fits(moved)[:, None]
+        return Candidates(np.where(kept, moved.codes, codes), now.host_slots, now.gpu_slots)
+
+    def _over(self, now: Candidates, device: int) -> tuple[Ints, Floats]:
+        """Which candidates exceed the device's budget, and by how much."""
+        over = (self.problem.fit.used_bytes(now) - self.problem.fit.budget_bytes)[:, device]
+        rows = np.flatnonzero(over > 0)
+        return rows, over[rows].astype(np.float64)
+
+    def _order(self, keys: Floats) -> tuple[Ints, Ints]:
+        """``(A, n)``: stages by key, ties at even distances; and where each stage comes in that order."""
+        order = self._spread[np.argsort(keys[:, self._spread], axis=1, kind="stable")]
+        return order, np.argsort(order, axis=1)
+
+    def _best(self, options: Bools) -> Ints:
+        """``(F, n, C)``: of the options ``(C, C)`` of each choice the one that is worth most to the stage, or -1."""
+        open_ = options & self.usable[:, :, None, :]
+        found: Ints = np.argmax(np.where(open_, self.worth[:, :, None, :], -np.inf), axis=3)
+        return np.where(open_.any(axis=3), found, -1)
+
+    def _bytes(self, device: int, codes: Ints) -> Floats:
+        found: Floats = self._device_bytes[self._stage, codes, device]
+        return found
+
+    def _value(self, freedom: Freedom, codes: Ints) -> Floats:
+        found: Floats = self.worth[freedom.guide[:, None], self._stage, codes]
+        return found
+
+    def _ones(self, count: int) -> tuple[Ints, Ints]:
+        return np.ones(count, dtype=np.int64), np.full(count, 2)
+
+    @cached_property
+    def _stage(self) -> Ints:
+        return np.arange(self.worth.shape[1])
+
+    @cached_property
+    def _device_bytes(self) -> Floats:
+        return device_bytes(self.problem)
+
+    @cached_property
+    def _lean(self) -> Candidates:
+        return leanest(self.problem)
+
+    @cached_property
+    def _spread(self) -> Ints:
+        """The stages in an order of which every beginning is spread over all (multiples of the golden ratio)."""
+        return np.argsort((np.arange(1, self.worth.shape[1] + 1) * 0.6180339887498949) % 1)
+
+    @cached_property
+    def _leaving(self) -> list[Bools]:
+        return [self._pairs(_leaves, device) for device in self.problem.fit.devices]
+
+    @cached_property
+    def _clearing(self) -> list[Bools]:
+        return [self._pairs(_clears, device) for device in self.problem.fit.devices]
+
+    @cached_property
+    def _entering(self) -> list[Bools]:
+        return [self._pairs(_enters, device) for device in self.problem.fit.devices]
+
+    def _pairs(self, test: Callable[[Choice, Choice, str], bool], device: str) -> Bools:
+        """``(C, C)``: whether a choice may become another."""
+        choices = self.problem.choices
+        return np.array([[test(before, after, device) for after in choices] for before in choices])
+
+
+def _leaves(before: Choice, after: Choice, device: str) -> bool:
+    """The weights leave the device for a slower tier; computed as before or, once off a GPU, on the CPU."""
+    slower = (DISK,) if device == CPU else (CPU, DISK)
+    onto_cpu = device != CPU and _used(after) == {CPU}
+    return before.home == device and after.home in slower and (_alike(before, after) or onto_cpu)
+
+
+def _clears(before: Choice, after: Choice, device: str) -> bool:
+    """Nothing of it is on the GPU any more."""
+    return device in _used(before) | {before.home} and _used(after) == {CPU} and after.home in (CPU, DISK)
+
+
+def _enters(before: Choice, after: Choice, device: str) -> bool:
+    """The weights come to the device from a slower tier."""
+    slower = (DISK,) if device == CPU else (CPU, DISK)
+    return after.home == device and before.home in slower and (device != CPU or _alike(before, after))
+
+
+def _alike(one: Choice, other: Choice) -> bool:
+    return (one.device, one.prefill_device) == (other.device, other.prefill_device)
+
+
+def _used(choice: Choice) -> set[str]:
+    return {choice.device, choice.prefill_device}
+
+
+def _largest(most: Ints, options: Sequence[int]) -> Ints:
+    """The largest option that is not above ``most``; the smallest where there is none."""
+    at = np.searchsorted(np.array(options), most, side="right") - 1
+    return np.array(options)[np.maximum(at, 0)]
