@@ -45,9 +45,9 @@ def label_table(lines: Iterable[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def column_table(*headings: str) -> Table:
+def column_table(*headings: str, gap: int = GAP_WIDTH) -> Table:
     """A table without lines: the first column is a name, the others are numbers, right-aligned."""
-    table = Table(box=None, padding=(0, GAP_WIDTH, 0, 0), pad_edge=False, header_style=HEADING)
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style=HEADING)
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
     return table

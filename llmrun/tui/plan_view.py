@@ -29,7 +29,7 @@ from llmrun.tui.plan_tables import (
     spaced,
     tier_name,
 )
-from llmrun.tui.plan_why import compare_view, explain_view
+from llmrun.tui.plan_why import WIDE, compare_view, explain_view
 from llmrun.tui.theme import HEADING
 from llmrun.units import format_bytes, format_seconds, format_tokens_rate
 
@@ -66,7 +66,7 @@ def show_plan(
 
 def plan_view(spec: ModelSpec, plan: Plan, hardware: str, width: int) -> RenderableType:
     """The whole view; ``hardware`` is told in words, ``width`` says where the map of the layers is wrapped."""
-    return spaced(_header(spec, plan, hardware), _tiers(spec, plan), _map(spec, plan, width), _figures(plan))
+    return spaced(_header(spec, plan, hardware), _tiers(spec, plan, width), _map(spec, plan, width), _figures(plan))
 
 
 def _header(spec: ModelSpec, plan: Plan, hardware: str) -> RenderableType:
@@ -81,10 +81,11 @@ def _header(spec: ModelSpec, plan: Plan, hardware: str) -> RenderableType:
     return label_table([*lines, ("hardware", hardware)])
 
 
-def _tiers(spec: ModelSpec, plan: Plan) -> Table:
+def _tiers(spec: ModelSpec, plan: Plan, width: int) -> Table:
     """One row a tier: what lives there, and what the process takes of it at its peak."""
     homes = [memory.device for memory in plan.memory]
-    table = column_table("tier", "units", "weights", "share", "peak", "budget", "used")
+    gap = GAP_WIDTH if width >= WIDE else 1
+    table = column_table("tier", "units", "weights", "share", "peak", "budget", "used", gap=gap)
     for home in [*sorted(home for home in homes if is_gpu(home)), CPU, DISK]:
         units = [spec.unit(p.unit) for p in plan.placements if p.home == home and spec.unit(p.unit).tensors]
         nbytes = sum(unit.nbytes for unit in units)
