@@ -17,7 +17,7 @@ def nothing() -> None:
 
 
 def samples_s(
-    work: Callable[[], object], limit_s: float, *, at_least: int = 3, synchronize: Callable[[], object] = nothing
+    work: Callable[[], object], limit_s: float, *, at_least: int = 2, synchronize: Callable[[], object] = nothing
 ) -> list[float]:
     """Seconds of one call of ``work``, sampled for about ``limit_s`` after a call that is not counted.
 
@@ -44,7 +44,7 @@ def samples_s(
 
 
 def median_s(
-    work: Callable[[], object], limit_s: float, *, at_least: int = 3, synchronize: Callable[[], object] = nothing
+    work: Callable[[], object], limit_s: float, *, at_least: int = 2, synchronize: Callable[[], object] = nothing
 ) -> float:
     """The median of such samples."""
     return median(samples_s(work, limit_s, at_least=at_least, synchronize=synchronize))
