@@ -40,6 +40,8 @@ class AcoParameters:
             share over time, a short search has it high from the start.
         restart_after: iterations without a gain after which all trails are the highest again (their section 4.2).
         first_deposits: deposits of the best seed before the first ants; our own, since a second is short.
+        polished: frames whose best rounded plan gets better counts; our own.
+        improved: frames whose best seed the local search starts from; our own.
         noise: of the order in which stages give way (standard deviation of its logarithm); our own.
     """
 
@@ -51,6 +53,8 @@ class AcoParameters:
     best_every: int = 2
     restart_after: int = 8
     first_deposits: int = 5
+    polished: int = 4
+    improved: int = 2
     noise: float = 0.3
 
 
@@ -87,7 +91,6 @@ class _Colony:
         self.local = LocalSearch(guide, self.random)
         self.trails = Trails.fresh(search.problem, parameters)
         self.frames = np.arange(len(guide.prices))  # those whose ants were best come more often
-        self.frame = 0
 
     def run(self) -> None:
         """Seeds, then ants, until the search is done."""
@@ -103,17 +106,20 @@ class _Colony:
                 self.trails, idle = Trails.fresh(self.search.problem, self.parameters), 0
 
     def _begin(self) -> None:
-        """The relaxed plans in all arrangements; the best of each of a few frames is improved."""
+        """The relaxed plans in all arrangements; the best of a few frames with better counts, again in all of them."""
         rounded, frames = self.guide.rounded()
-        seconds = self.search.weigh(rounded, max(1, self.search.left // 3), below_s=np.inf)
-        order = [row for row in np.argsort(seconds) if np.isfinite(seconds[row])]
-        tops = {int(frames[row]): int(row) for row in reversed(order)}
-        self.frames = np.array([frames[row] for row in order[:16]] or [0])
-        for frame in list(dict.fromkeys(self.frames.tolist()))[:2]:
-            self.frame = frame if frame == self.frames[0] else self.frame
-            if frame in tops:
-                start = rounded.take(np.array([tops[frame]]))
-                self.local.improve(self.search, start, float(seconds[tops[frame]]), frame)
+        floor_s = self.search.floor.seconds(rounded)
+        firsts = _best_of_each(floor_s, frames)[: self.parameters.polished]
+        polished, of_frame = self.guide.polished(rounded.take(firsts), frames[firsts], self.random)
+        seeds, frames = join([rounded, polished]), np.concatenate([frames, of_frame])
+        seconds = self.search.weigh(seeds, max(1, self.search.left // 3), below_s=np.inf)
+        order = np.argsort(seconds, kind="stable")
+        order = order[np.isfinite(seconds[order])]
+        self.frames = frames[order[:16]] if len(order) else self.frames[:1]
+        for row in _best_of_each(seconds, frames)[: self.parameters.improved]:
+            if np.isfinite(seconds[row]):
+                start = seeds.take(np.array([row]))
+                self.local.improve(self.search, start, float(seconds[row]), int(frames[row]))
         self.local.improve(self.search, self.search.best, self.search.best_s, int(self.frames[0]))
         for _ in range(self.parameters.first_deposits):
             self.trails.deposit(self.search.best)
@@ -138,6 +144,13 @@ class _Colony:
             improved, _ = self.local.improve(self.search, ant, float(seconds[row]), int(frames[row]))
             chosen = chosen if self.trails.iterations % self.parameters.best_every == 0 else improved
         self.trails.deposit(chosen)
+
+
+def _best_of_each(seconds: Floats, frames: Ints) -> Ints:
+    """For each frame its best row, the best frames first."""
+    order = np.argsort(seconds, kind="stable")
+    _, first = np.unique(frames[order], return_index=True)
+    return order[np.sort(first)]
 
 
 class Trails:

@@ -34,14 +34,13 @@ class Frame:
         """``(n, C)``: what is allowed and goes through no ring that is too small for it."""
         open_ = problem.allowed.copy()
         nbytes = problem.fit.weight_bytes
+        rings = ring_users(problem)
+        open_[:, rings[0]] &= (nbytes <= self.host_bytes)[:, None]
+        for ring in rings[1:]:
+            open_[:, ring] &= (nbytes <= self.gpu_bytes)[:, None]
         for code, choice in enumerate(problem.choices):
             used = {choice.home, choice.device, choice.prefill_device}
-            if not {device for device in used if is_gpu(device)} <= set(self.gpus):
-                open_[:, code] = False
-            if choice.home == DISK or is_gpu(choice.home):
-                open_[:, code] &= nbytes <= self.host_bytes
-            if any(is_gpu(device) for device in used - {choice.home}):
-                open_[:, code] &= nbytes <= self.gpu_bytes
+            open_[:, code] &= {device for device in used if is_gpu(device)} <= set(self.gpus)
         return open_
 
     def room_bytes(self, problem: Problem) -> Floats:
@@ -85,6 +84,14 @@ def device_bytes(problem: Problem) -> Floats:
         computed = np.array([choice.device == device for choice in choices])
         columns.append(home * fit.weight_bytes[:, None] + computed * fit.kv_bytes[:, None])
     return np.stack(columns, axis=2).astype(np.float64)
+
+
+def ring_users(problem: Problem) -> list[Bools]:
+    """For each device ``(C,)``: the choices whose weights go through the ring there."""
+    choices = problem.choices
+    host = np.array([choice.home == DISK or is_gpu(choice.home) for choice in choices])
+    used = [{choice.device, choice.prefill_device} - {choice.home} for choice in choices]
+    return [host, *(np.array([gpu in devices for devices in used]) for gpu in problem.fit.devices[1:])]
 
 
 def _sizes(problem: Problem) -> list[int]:

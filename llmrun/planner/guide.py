@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, permutations, product
@@ -10,14 +10,18 @@ from itertools import groupby, permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.choices import Candidates
+from llmrun.planner.choices import Candidates, join
 from llmrun.planner.frames import Frame, first_frames, neighbours
+from llmrun.planner.plan import Slots
+from llmrun.planner.polish import Polisher
 from llmrun.planner.prices import Market, Prices
 from llmrun.planner.problem import Problem
 from llmrun.planner.shape import Shaper
+from llmrun.planner.stage_types import StageTypes, stage_types
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Random = np.random.Generator
 
 FRAMES = 8  # the most promising
 TURNS = (1, 2, 0)  # how often the computation goes round the devices; 0: as the relaxed plan has it
@@ -50,28 +54,57 @@ class Guide:
         return np.log(np.where(open_, scale / (scale + finite), CLOSED))
 
     def rounded(self) -> tuple[Candidates, Ints]:
-        """Candidates that fit, in all arrangements of all frames, and which frame each is of."""
-        plans = list(product(range(len(self.prices)), self._arrangements))
-        frame = np.array([k for k, _ in plans])
-        devices = np.stack([self._segments(k, order, turns) for k, (turns, order) in plans])
+        """Candidates that fit: the relaxed plans in all arrangements; and which frame each is of."""
+        slots = [prices.frame.slots for prices in self.prices]
         shares = np.stack([prices.shares for prices in self.prices])
-        likely = shares[frame] + ANYTHING * shares.mean(axis=1)[frame][:, None, :] + ANYTHING**2
-        open_ = self.shaper.usable[frame] & ((self._device_of == devices[:, :, None]) | (devices[:, :, None] < 0))
-        open_ |= ~open_.any(axis=2, keepdims=True) & self.shaper.usable[frame]
-        codes = diffuse(np.where(open_, likely, 0.0))
-        slots = [self.prices[k].frame.slots for k in frame]
-        drawn = Candidates(codes, np.array([s.host for s in slots]), np.array([s.gpu for s in slots]))
-        return self.shaper.shape(drawn, frame), frame
+        return self.arranged(shares, np.arange(len(self.prices)), slots)
 
-    def _segments(self, k: int, order: tuple[int, ...], turns: int) -> Ints:
+    def polished(self, candidates: Candidates, frames: Ints, random: Random) -> tuple[Candidates, Ints]:
+        """Each with better counts, in all arrangements."""
+        better = join([self.polisher.polish(candidates.take(np.array([row])), random) for row in range(len(frames))])
+        shares = np.stack([self._shares(codes) for codes in better.codes])
+        slots = [better.slots(row) for row in range(len(better))]
+        arranged, of_frame = self.arranged(shares, frames, slots)
+        return join([better, arranged]), np.concatenate([frames, of_frame])
+
+    def arranged(self, shares: Floats, frames: Ints, slots: Sequence[Slots]) -> tuple[Candidates, Ints]:
+        """``K`` plans, as shares ``(K, n, C)``, in all arrangements; and which frame each candidate is of."""
+        plans = list(product(range(len(frames)), self._arrangements))
+        at = np.array([k for k, _ in plans])
+        devices = np.stack([self._segments(shares[k], order, turns) for k, (turns, order) in plans])
+        likely = shares[at] + ANYTHING * shares.mean(axis=1)[at][:, None, :] + ANYTHING**2
+        usable = self.shaper.usable[frames[at]]
+        open_ = usable & ((self._device_of == devices[:, :, None]) | (devices[:, :, None] < 0))
+        open_ |= ~open_.any(axis=2, keepdims=True) & usable
+        codes = diffuse(np.where(open_, likely, 0.0))
+        drawn = Candidates(codes, np.array([slots[k].host for k in at]), np.array([slots[k].gpu for k in at]))
+        return self.shaper.shape(drawn, frames[at]), frames[at]
+
+    def _shares(self, codes: Ints) -> Floats:
+        """``(n, C)``: of all stages of a type, which share makes each choice."""
+        counts = np.zeros((len(self._types), self.problem.allowed.shape[1]))
+        np.add.at(counts, (self._types.of_stage, codes), 1.0)
+        found: Floats = (counts / self._types.size[:, None])[self._types.of_stage]
+        return found
+
+    def _segments(self, shares: Floats, order: tuple[int, ...], turns: int) -> Ints:
         """``(n,)``: the device of each stage, every one with its share in each turn; -1 where any will do."""
-        n = len(self._device_of_stage_shares[k])
+        n = len(shares)
         if not turns:
             return np.full(n, -1)
-        shares = self._device_of_stage_shares[k].mean(axis=0)[list(order)]
-        edges = np.cumsum(np.tile(shares / shares.sum() / turns, turns)) * n
+        computed = (shares @ np.eye(int(self._device_of.max()) + 1)[self._device_of]).mean(axis=0)[list(order)]
+        edges = np.cumsum(np.tile(computed / computed.sum() / turns, turns)) * n
         at = np.searchsorted(edges, np.arange(n) + 0.5)
         return np.tile(np.array(order), turns)[np.minimum(at, len(edges) - 1)]
+
+    @cached_property
+    def polisher(self) -> Polisher:
+        """Improves counts."""
+        return Polisher(self.problem)
+
+    @cached_property
+    def _types(self) -> StageTypes:
+        return stage_types(self.problem)
 
     @cached_property
     def _arrangements(self) -> list[tuple[int, tuple[int, ...]]]:
@@ -85,12 +118,6 @@ class Guide:
     def _device_of(self) -> Ints:
         """``(C,)``: the CPU 0, GPUs from 1 on."""
         return self.problem.costs[0].decode.device
-
-    @cached_property
-    def _device_of_stage_shares(self) -> list[Floats]:
-        """For each frame ``(n, D)``: how much of a stage is computed where."""
-        one_hot = np.eye(int(self._device_of.max()) + 1)[self._device_of]
-        return [prices.shares @ one_hot for prices in self.prices]
 
 
 def make_guide(problem: Problem) -> Guide:
