@@ -96,16 +96,18 @@ def attention_speed(target: Target, dtype: str, limit_s: float) -> AttentionSpee
 
 def _token(target: Target, dtype: str, heads: int, kv_heads: int, limit_s: float) -> tuple[int, int, float]:
     """(bytes of keys and values, FLOPs, seconds) of a token that attends to ``PAST_TOKENS``."""
+    from torch.nn.functional import scaled_dot_product_attention
+
     kind = torch_type(dtype)
     nbytes = kv_heads * PAST_TOKENS * HEAD_DIM * kind.itemsize
     pool = target.pool[: target.pool.nbytes // nbytes * nbytes].view(kind)
     layers = pool.view(-1, 1, kv_heads, PAST_TOKENS, HEAD_DIM)  # keys and values of many layers, none in a cache
-    query = target.numbers(kind, 1, heads, 1, HEAD_DIM)
+    query = target.numbers(kind, 1, kv_heads, heads // kv_heads, HEAD_DIM)  # a group's heads as so many queries
     turn = iter(range(1 << 62))
 
     def work() -> None:
         index = 2 * next(turn)
-        attend(query, layers[index % len(layers)], layers[(index + 1) % len(layers)], None)
+        scaled_dot_product_attention(query, layers[index % len(layers)], layers[(index + 1) % len(layers)])
 
     seconds = median_s(work, limit_s, synchronize=target.synchronize)
     return 2 * nbytes, 4 * heads * PAST_TOKENS * HEAD_DIM, seconds

@@ -208,7 +208,8 @@ class _Pass:
         batch = self.workload.batch
         memory_s = unit.kv_bytes_per_token * (past + tokens) * batch / device.kv_bytes_per_s
         flops = 4 * self.spec.n_heads * self.spec.head_dim * tokens * (past + tokens) * batch
-        return max(memory_s, flops / device.attention_flops_per_s if tokens > 1 else 0.0)
+        flops_per_s = device.attention_flops_per_s if tokens > 1 else device.kv_flops_per_s
+        return max(memory_s, flops / flops_per_s if flops_per_s else 0.0)
 
     def _stolen_s(self, unit: UnitSpec, device: DeviceSpeed) -> float:
         """What reading a unit takes from computations beside it, as far as those wait for memory.
