@@ -22,6 +22,7 @@ from llmrun import __version__
 from llmrun.cli.chat import chat
 from llmrun.cli.inspect import inspect_host
 from llmrun.cli.list import list_models
+from llmrun.cli.plan import plan
 from llmrun.cli.pull import pull
 from llmrun.cli.rm import rm
 from llmrun.errors import DeviceError, Interrupted, LlmrunError, UsageError
@@ -40,6 +41,7 @@ app = typer.Typer(
     epilog="`llmrun chat` answers with the default model; `llmrun COMMAND --help` lists a command's options.",
 )
 app.command("chat")(chat)
+app.command("plan")(plan)
 app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("rm")(rm)

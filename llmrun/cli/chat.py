@@ -59,6 +59,7 @@ def chat(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     planner: options.Planner = None,
+    plan: options.PlanFile = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Talk with a model, or get one answer.
@@ -73,6 +74,7 @@ def chat(
             vram_bytes=options.parse_size("--vram", vram),
             context_tokens=context,
             planner=planner,
+            plan_file=plan,
             trust_remote_code=trust_remote_code,
         ),
         SamplingSettings(

@@ -44,7 +44,10 @@ Context = Annotated[
     typer.Option("--context", metavar="TOKENS", min=1, help="Tokens of prompt and answer that memory is reserved for."),
 ]
 Planner = Annotated[
-    str | None, typer.Option("--planner", metavar="NAME", help="How weights are placed: even (default) or greedy.")
+    str | None,
+    typer.Option(
+        "--planner", metavar="NAME", help="How the placement is searched: aco (default), greedy, even, milp, ..."
+    ),
 ]
 PlannerTime = Annotated[
     float | None,

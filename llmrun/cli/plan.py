@@ -155,24 +155,27 @@ def maker(settings: PlanSettings) -> Make:
     Raises:
         UsageError: ``bad-option``, there is no such goal.
     """
-    from llmrun.checkpoint.fingerprint import fingerprint
-    from llmrun.planner import make_plan
-    from llmrun.planner.problem import Effort, Objective
+    from llmrun.planner.make import DEFAULT_PLANNER_S, make_plan
+    from llmrun.planner.problem import Objective
 
     goals = [goal.value for goal in Objective]
     if settings.optimize not in goals:
         message = f"--optimize {settings.optimize}: no such goal"
         raise UsageError("bad-option", message, hint=f"one of {', '.join(goals)}")
     objective = Objective(settings.optimize)
-    effort = Effort(settings.seed)
-    if settings.planner_time_s is not None:
-        effort = replace(effort, evaluations=round(settings.planner_time_s * effort.evaluations))
+    planner_s = DEFAULT_PLANNER_S if settings.planner_time_s is None else settings.planner_time_s
 
     def make(now: Situation, planner: str) -> Plan:
-        made = make_plan(
-            now.spec, now.workload, now.budget, now.speeds, planner=planner, objective=objective, effort=effort
+        return make_plan(
+            now.spec,
+            now.workload,
+            now.budget,
+            now.speeds,
+            planner=planner,
+            objective=objective,
+            seed=settings.seed,
+            planner_s=planner_s,
         )
-        return replace(made, fingerprint=fingerprint(now.spec))
 
     return make
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrun.cli.options import budget_within
-from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Workload
+from llmrun.cli.machine import Machine, budget_on, this_machine
+from llmrun.cli.options import workload_within
+from llmrun.settings import Budget, Workload
 
 if TYPE_CHECKING:
     from llmrun.checkpoint import ModelSpec
@@ -27,6 +29,7 @@ class RunSettings:
     vram_bytes: int | None = None
     context_tokens: int | None = None
     planner: str | None = None
+    plan_file: Path | None = None
     trust_remote_code: bool = False
 
 
@@ -54,15 +57,31 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     """
     from llmrun.checkpoint import read_spec
     from llmrun.engine.start import start_engine
-    from llmrun.hardware import default_budget, probe
     from llmrun.hub import resolve
-    from llmrun.planner import DEFAULT_PLANNER, make_plan
+    from llmrun.planner.make import check_context
 
     local = resolve(settings.model, notify=notify)
     spec = read_spec(local.folder, name=local.name, trust_remote_code=settings.trust_remote_code)
-    budget = budget_within(default_budget(probe()), settings.ram_bytes, settings.vram_bytes)
-    context_tokens = settings.context_tokens or min(DEFAULT_CONTEXT_TOKENS, spec.context_tokens)
-    plan = make_plan(spec, Workload(context_tokens=context_tokens), budget, planner=settings.planner or DEFAULT_PLANNER)
+    workload = workload_within(spec.context_tokens, settings.context_tokens, None, None)
+    check_context(spec, workload)
+    machine = this_machine(spec, notify, may_measure=True)
+    budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
+    plan = _plan(settings, spec, workload, machine, budget, notify)
     starting(f"starting {spec.name}")
-    with start_engine(spec, plan, trust_remote_code=settings.trust_remote_code) as engine:
+    with start_engine(spec, plan, machine.speeds, trust_remote_code=settings.trust_remote_code) as engine:
         yield Running(spec, budget, plan, engine)
+
+
+def _plan(
+    settings: RunSettings, spec: ModelSpec, workload: Workload, machine: Machine, budget: Budget, notify: Notify
+) -> Plan:
+    """The plan of ``--plan``, the one that `llmrun plan` saved for such a run, or a new one."""
+    from llmrun.cli.plans_folder import load_plan, saved_plan
+    from llmrun.planner import DEFAULT_PLANNER, make_plan
+
+    if settings.plan_file:
+        return load_plan(settings.plan_file, spec, machine.speeds.host, budget)
+    saved, note = saved_plan(spec, machine.speeds.host, budget, workload.context_tokens, planner=settings.planner)
+    if note:
+        notify(note)
+    return saved or make_plan(spec, workload, budget, machine.speeds, planner=settings.planner or DEFAULT_PLANNER)

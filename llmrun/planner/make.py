@@ -1,98 +1,129 @@
-"""``make_plan``: from a model, a workload and a budget to a plan, or to the reason why there is none."""
+"""``make_plan``: from a model, a workload, a budget and measured speeds to a plan, or to why there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from llmrun.checkpoint.spec import ModelSpec
-from llmrun.errors import PlanError, Row, UsageError
-from llmrun.planner.fill import fill, last, spread
+from llmrun.checkpoint.fingerprint import fingerprint
+from llmrun.checkpoint.spec import ModelSpec, UnitKind
+from llmrun.errors import UsageError
+from llmrun.hardware.speeds import Speeds
+from llmrun.planner.aco import aco
+from llmrun.planner.bound import lower_bound
+from llmrun.planner.choices import Candidates, to_placements
+from llmrun.planner.cost import read_seconds
+from llmrun.planner.exhaustive import exhaustive
+from llmrun.planner.lean import leanest
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import DeviceMemory, Placement, Plan
+from llmrun.planner.milp import milp
+from llmrun.planner.over_budget import over_budget
+from llmrun.planner.pareto import nsga2
+from llmrun.planner.plan import CPU, Certificate, Placement, Plan, Slots
+from llmrun.planner.predict import predict
+from llmrun.planner.problem import Effort, Objective, Planner, Problem, make_problem
+from llmrun.planner.random_search import random_search
+from llmrun.planner.scenarios import scenarios
+from llmrun.planner.seeds import even, greedy
 from llmrun.settings import Budget, Workload
-from llmrun.units import MIB, format_bytes
 
-Planner = Callable[[ModelSpec, Workload, Budget], tuple[Placement, ...]]
-
-
-def greedy(spec: ModelSpec, workload: Workload, budget: Budget) -> tuple[Placement, ...]:
-    """Fill GPU, then RAM, then disk, in execution order."""
-    return fill(spec, workload, budget, last)
-
-
-def even(spec: ModelSpec, workload: Workload, budget: Budget) -> tuple[Placement, ...]:
-    """As many resident layers as ``greedy``, the streamed ones spread between them."""
-    return fill(spec, workload, budget, spread)
-
-
-PLANNERS: dict[str, Planner] = {"greedy": greedy, "even": even}
-DEFAULT_PLANNER = "even"
+PLANNERS: Mapping[str, Planner] = {
+    "aco": aco,
+    "greedy": greedy,
+    "even": even,
+    "exhaustive": exhaustive,
+    "milp": milp,
+    "random": random_search,
+    "nsga2": nsga2,
+}
+DEFAULT_PLANNER = "aco"
+DEFAULT_PLANNER_S = 1.0
 
 
-def make_plan(spec: ModelSpec, workload: Workload, budget: Budget, *, planner: str = DEFAULT_PLANNER) -> Plan:
+def make_plan(
+    spec: ModelSpec,
+    workload: Workload,
+    budget: Budget,
+    speeds: Speeds,
+    *,
+    planner: str = DEFAULT_PLANNER,
+    objective: Objective = Objective.TOTAL,
+    seed: int = 0,
+    planner_s: float = DEFAULT_PLANNER_S,
+) -> Plan:
     """A plan that keeps every budget. Pure: the same inputs give the same plan.
+
+    Args:
+        planner_s: how long to search at most, as the number of simulated candidates that take about so long.
 
     Raises:
         UsageError: no planner of that name, or a context longer than the model's.
         PlanError: nothing fits; the message has the account and a hint that has been tried.
     """
-    if planner not in PLANNERS:
-        raise UsageError("bad-option", f"--planner {planner}: no such planner", hint=f"one of {', '.join(PLANNERS)}")
+    search = find_planner(planner)
+    check_context(spec, workload)
+    problem = make_problem(spec, workload, budget, scenarios(speeds), objective)
+    lean = leanest(problem)
+    if not problem.fit.fits(lean)[0]:
+        raise over_budget(problem, lean)
+    bound_s = lower_bound(problem).seconds
+    outcome = search(problem, Effort.for_seconds(planner_s, problem, seed=seed, bound_s=bound_s))
+    best = outcome.best if problem.fit.fits(outcome.best)[0] else lean
+    certificate = Certificate(objective, float(problem.seconds(best)[0]), bound_s, seed, outcome.evaluations)
+    return _plan(problem, best, speeds, planner, certificate)
+
+
+def find_planner(name: str) -> Planner:
+    """The planner of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PLANNERS:
+        raise UsageError("bad-option", f"--planner {name}: no such planner", hint=f"one of {', '.join(PLANNERS)}")
+    return PLANNERS[name]
+
+
+def check_context(spec: ModelSpec, workload: Workload) -> None:
+    """Refuse a context that the model was not made for.
+
+    Raises:
+        UsageError: ``context-too-long``.
+    """
     if workload.context_tokens > spec.context_tokens:
         raise UsageError(
             "context-too-long",
             f"{spec.name} was made for a context of {spec.context_tokens:,} tokens, not {workload.context_tokens:,}",
             hint=f"`--context {spec.context_tokens}`",
         )
-    plan = _plan(spec, workload, budget, planner)
-    if not plan.fits:
-        raise _over_budget(spec, plan, budget)
-    return plan
 
 
-def _plan(spec: ModelSpec, workload: Workload, budget: Budget, planner: str) -> Plan:
-    placements = PLANNERS[planner](spec, workload, budget)
+def _plan(problem: Problem, best: Candidates, speeds: Speeds, planner: str, certificate: Certificate) -> Plan:
+    spec, workload, slots = problem.spec, problem.workload, best.slots(0)
+    placements = to_placements(spec, problem.choices, best.codes[0].tolist())
+    placements = _keep_embedding(problem, placements, slots, speeds)
     return Plan(
         model=spec.name,
         planner=planner,
         workload=workload,
         placements=placements,
-        rings=rings(spec, placements),
-        memory=account(spec, workload, budget, placements),
+        rings=rings(spec, placements, slots),
+        memory=account(spec, workload, problem.budget, placements, slots),
+        fingerprint=fingerprint(spec),
+        hardware=speeds.host,
+        prediction=predict(spec, placements, slots, speeds, workload),
+        certificate=certificate,
     )
 
 
-def _over_budget(spec: ModelSpec, plan: Plan, budget: Budget) -> PlanError:
-    memory = plan.memory[0]  # of the RAM: a GPU that is too small is left alone
-    short_bytes = memory.nbytes - memory.budget_bytes
-    rows = [Row(line.label, format_bytes(line.nbytes), line.detail) for line in memory.lines]
-    rows.append(Row("total", format_bytes(memory.nbytes), f"short by {format_bytes(short_bytes)}"))
-    return PlanError(
-        "plan-over-budget",
-        f"No placement keeps the process within {format_bytes(memory.budget_bytes)} "
-        f"at {plan.workload.context_tokens:,} tokens of context",
-        rows=tuple(rows),
-        hint=_hint(spec, plan, budget, memory),
-    )
-
-
-def _hint(spec: ModelSpec, plan: Plan, budget: Budget, memory: DeviceMemory) -> str:
-    """The longest context that fits or, if none does, a budget that is enough; both are tried out here."""
-    context_tokens = _longest_context(spec, plan, budget)
-    if context_tokens:
-        return f"`--context {context_tokens}` is the longest context that fits"
-    needed_bytes = memory.nbytes
-    while not _plan(spec, plan.workload, replace(budget, ram_bytes=needed_bytes), plan.planner).fits:
-        needed_bytes += 16 * MIB
-    return f"`--ram {-(-needed_bytes // MIB)}MiB` is enough for this context"
-
-
-def _longest_context(spec: ModelSpec, plan: Plan, budget: Budget) -> int:
-    """In steps of 256 tokens; 0 where not even the first step fits."""
-    low, high = 0, plan.workload.context_tokens // 256
-    while low < high:
-        middle = (low + high + 1) // 2
-        workload = replace(plan.workload, context_tokens=256 * middle)
-        low, high = (middle, high) if _plan(spec, workload, budget, plan.planner).fits else (low, middle - 1)
-    return 256 * low
+def _keep_embedding(
+    problem: Problem, placements: Sequence[Placement], slots: Slots, speeds: Speeds
+) -> tuple[Placement, ...]:
+    """Read the whole embedding and keep it, where there is room and that takes less time than reading rows."""
+    spec, work = problem.spec, problem.workload
+    unit = spec.units[0]
+    rows_s = (work.prompt_tokens + work.new_tokens) * work.batch * speeds.disk.request_s
+    kept = (replace(placements[0], home=CPU), *placements[1:])
+    worth = unit.kind is UnitKind.EMBEDDING and unit.tensors and read_seconds(unit, speeds) <= rows_s
+    fits = all(memory.fits for memory in account(spec, work, problem.budget, kept, slots))
+    return kept if worth and fits else tuple(placements)
