@@ -64,7 +64,7 @@ class Residency:
         }
         self._placements = {placement.unit: placement for placement in plan.placements}
         for p in plan.placements:  # what no planner makes: the copiers would take bytes of the pass before
-            assert p.prompt_device is None or (is_gpu(p.prompt_device) and p.device == CPU), p
+            assert p.prefill_device == p.device or (p.device == CPU and is_gpu(p.prefill_device)), p
         self._kinds_differ = any(p.prefill_device != p.device for p in plan.placements)
         self._prefill = True
         self._prefill_expected = True
