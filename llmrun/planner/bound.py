@@ -1,0 +1,92 @@
+"""The certificate: seconds that no candidate within the budget can be below.
+
+A candidate is counted (how many stages of a class make which choice), its memory is exact, and of its time only what no
+order of the stages can go below is known. The least of that over all counts is a mixed-integer linear program for HiGHS
+(Huangfu & Hall 2018, "Parallelizing the dual revised simplex method"), whose dual bound holds wherever it stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrun.planner.linear import Solution, times
+from llmrun.planner.plan import DEFAULT_SLOTS, Slots
+from llmrun.planner.problem import Objective, Problem
+from llmrun.planner.relaxation import Relaxation, relax
+from llmrun.planner.stage_classes import StageClasses, stage_classes
+from llmrun.planner.time_rows import Floor, TimeRows
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proven lower bound of the objective, and the counts behind it.
+
+    Attributes:
+        seconds: infinite where nothing fits.
+        classes: ``K`` classes of stages.
+        counts: ``(K, C)``, how many stages of a class make each choice; 0 where HiGHS found none.
+        slots: of the rings.
+    """
+
+    seconds: float
+    classes: StageClasses
+    counts: Ints
+    slots: Slots = DEFAULT_SLOTS
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether there are counts to make a candidate of."""
+        return bool((self.counts.sum(axis=1) == self.classes.size).all())
+
+
+def lower_bound(problem: Problem) -> Bound:
+    """Seconds that no candidate which fits can be below: the mean over the scenarios of the problem."""
+    classes = stage_classes(problem)
+    relaxation = relax(problem, classes)
+    scale_s = _scale_s(problem)
+    objective = []
+    for cost in problem.costs:
+        rows = TimeRows(problem, classes, relaxation, cost)
+        for weight, add in zip(weights(problem), (rows.cold, rows.warm, rows.period), strict=True):
+            if weight:
+                variable = relaxation.counts.program.variable()
+                add(Floor(relaxation, variable, weight / len(problem.costs) / scale_s))
+                objective.append(times(variable, 1.0))
+    solution = relaxation.counts.program.minimise(*objective)
+    return _bound(solution, relaxation, scale_s)
+
+
+def weights(problem: Problem) -> tuple[float, float, float]:
+    """Of the first pass, of a later one and of the period, in the objective."""
+    following = float(problem.workload.new_tokens - 1)
+    return {
+        Objective.TOTAL: (1.0, 0.0, following),
+        Objective.TTFT: (1.0, 0.0, 0.0),
+        Objective.TPOT: (0.0, 0.0, 1.0),
+        Objective.THROUGHPUT: (0.0, 1.0, following),
+    }[problem.objective]
+
+
+def _scale_s(problem: Problem) -> float:
+    """Seconds of about the size of the objective, so that the program's numbers are about 1."""
+    cold, warm, period = weights(problem)
+    total_s = 0.0
+    for cost in problem.costs:
+        total_s += (cold + warm) * float(cost.prefill.compute_s.min(axis=1).sum())
+        total_s += period * float(cost.decode.compute_s.min(axis=1).sum())
+    return total_s / len(problem.costs) or 1.0
+
+
+def _bound(solution: Solution, relaxation: Relaxation, scale_s: float) -> Bound:
+    counts, classes = relaxation.counts, relaxation.counts.classes
+    if solution.values is None:
+        return Bound(solution.bound * scale_s, classes, np.zeros(counts.number.shape, dtype=np.int64))
+    chosen = np.rint(solution.values[counts.number]).astype(np.int64)
+    host, gpu = (round(1.0 + float(solution.value(ring.more))) for ring in (relaxation.host, relaxation.gpu))
+    return Bound(solution.bound * scale_s, classes, chosen, Slots(host, gpu))
