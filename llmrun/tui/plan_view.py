@@ -82,10 +82,10 @@ def _header(spec: ModelSpec, plan: Plan, hardware: str) -> RenderableType:
 
 
 def _tiers(spec: ModelSpec, plan: Plan, width: int) -> Table:
-    """One row a tier: what lives there, and what the process takes of it at its peak."""
+    """One row a tier: what lives there, and what the process reserves of it, for the whole context."""
     homes = [memory.device for memory in plan.memory]
     gap = GAP_WIDTH if width >= WIDE else 1
-    table = column_table("tier", "units", "weights", "share", "peak", "budget", "used", gap=gap)
+    table = column_table("tier", "units", "weights", "share", "reserved", "budget", "used", gap=gap)
     for home in [*sorted(home for home in homes if is_gpu(home)), CPU, DISK]:
         units = [spec.unit(p.unit) for p in plan.placements if p.home == home and spec.unit(p.unit).tensors]
         nbytes = sum(unit.nbytes for unit in units)
@@ -96,13 +96,12 @@ def _tiers(spec: ModelSpec, plan: Plan, width: int) -> Table:
 
 
 def _used(plan: Plan, home: str) -> tuple[str, str, str]:
-    """Peak, budget, and how much of it that is."""
+    """Reserved, budget, and how much of it that is."""
     memory = next((memory for memory in plan.memory if memory.device == home), None)
     if memory is None:
         return NOTHING, NOTHING, NOTHING
-    peak_bytes = plan.prediction.peak_bytes.get(home, 0) if plan.prediction else memory.nbytes
-    used = f"{peak_bytes / memory.budget_bytes:.0%}" if memory.budget_bytes else NOTHING
-    return format_bytes(peak_bytes), format_bytes(memory.budget_bytes), used
+    used = f"{memory.nbytes / memory.budget_bytes:.0%}" if memory.budget_bytes else NOTHING
+    return format_bytes(memory.nbytes), format_bytes(memory.budget_bytes), used
 
 
 def _map(spec: ModelSpec, plan: Plan, width: int) -> RenderableType:
@@ -133,6 +132,8 @@ def _predicted(prediction: Prediction | None) -> Lines:
     yield "first token", f"{first} then; {later} for a later request"
     yield "decode", f"{format_tokens_rate(prediction.decode_tokens_per_s)}, {fine_seconds(prediction.tpot_s)} a token"
     yield "a token reads", by_tier(prediction.bytes_per_token)
+    peaks = [f"{format_bytes(nbytes)} of {tier_name(device)}" for device, nbytes in prediction.peak_bytes.items()]
+    yield "peak memory", f"{', '.join(peaks)} for such a request"
     yield "bottleneck", f"{resource_name(prediction.bottleneck)}, busy {busy_s / prediction.tpot_s:.0%} of the time"
 
 
