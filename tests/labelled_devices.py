@@ -88,6 +88,8 @@ def _run(operation: Any, args: Any, kwargs: Any) -> Any:
         device = args[0].device
     elif operation.name().split(".")[0] in _CASTS:
         device = wanted or args[0].device
+        if device == CPU != args[0].device and kwargs.get("non_blocking"):
+            raise RuntimeError(f"{operation}: the CPU may use it before it has come")
     else:
         device = _common_device(operation, tensors, wanted)
     plain_args, plain_kwargs = tree_map(_in_ram, args), tree_map(_in_ram, kwargs)

@@ -167,9 +167,12 @@ class EmbeddingModule(UnitModule):
 
 
 def move(value: Any, device: torch.device) -> Any:  # noqa: ANN401
-    """``value`` with every tensor in it on ``device``, through tuples, lists and dicts; other objects as they are."""
+    """``value`` with every tensor in it on ``device``, through tuples, lists and dicts; other objects as they are.
+
+    The CPU waits for what it gets: it has no stream that would.
+    """
     if isinstance(value, torch.Tensor):
-        return value if value.device == device else value.to(device, non_blocking=True)
+        return value if value.device == device else value.to(device, non_blocking=device.type != "cpu")
     if isinstance(value, tuple | list):
         return type(value)(move(item, device) for item in value)
     if isinstance(value, dict):
