@@ -33,7 +33,7 @@ def draw_problem(seed: int, n_layers: int, n_gpus: int, *, robust: bool = False)
     workload = Workload(context_tokens=1024, prompt_tokens=int(random.choice([16, 512])), new_tokens=64)
     beside = workspace_bytes(spec, workload) + spec.kv_bytes_per_token * 1024
     ram = process_bytes(spec) + beside + int(random.uniform(0.0, 1.2) * spec.nbytes)
-    vram = {gpu: CUDA_CONTEXT_BYTES + beside + int(random.uniform(-0.1, 1.0) * spec.nbytes) for gpu in gpus}
+    vram = {gpu: max(MIB, CUDA_CONTEXT_BYTES + beside + int(random.uniform(-0.1, 1.0) * spec.nbytes)) for gpu in gpus}
     given = scenarios(speeds) if robust else (speeds,)
     return make_problem(spec, workload, Budget(ram, vram), given, OBJECTIVES[seed % len(OBJECTIVES)])
 
@@ -62,7 +62,10 @@ def _spec(random: np.random.Generator, n_layers: int) -> ModelSpec:
     factors = kinds[str(random.choice(list(kinds)))]
     sizes = [int(size * factors[layer % len(factors)]) // 4096 * 4096 for layer in range(n_layers)]
     head = int(random.uniform(0.2, 3) * size) // 4096 * 4096
-    return model(sizes, head, kv_bytes_per_token=int(random.choice([0, 1024, 65536])))
+    spec = model(sizes, head, kv_bytes_per_token=int(random.choice([0, 1024, 65536])))
+    used = float(random.choice([0.2, 1.0]))  # of the weights, for one token
+    units = tuple(replace(unit, flops_per_token=int(unit.nbytes * used)) for unit in spec.units)
+    return replace(spec, units=units)
 
 
 def _faster(random: np.random.Generator, speeds: Speeds) -> DeviceSpeed:

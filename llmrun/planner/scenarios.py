@@ -84,6 +84,7 @@ def _device(device: DeviceSpeed, memory: float, link: float) -> DeviceSpeed:
             replace(curve, bytes_per_s=tuple(rate * memory for rate in curve.bytes_per_s)) for curve in device.weights
         ),
         kv_bytes_per_s=device.kv_bytes_per_s * memory,
+        kv_flops_per_s=device.kv_flops_per_s and device.kv_flops_per_s * memory,
         link=_link(device.link, link) if device.link else None,
     )
 
