@@ -3,7 +3,7 @@
     python benchmarks/run_llmrun.py MODEL --ram 2.5GiB -p "The capital of France is" --new 16
 
 It differs from the command in one thing: it notes when the imports were done. As in the command, weights are being read
-by then. Computes on the CPU only.
+by then. Computes on the CPU only. On a machine that was not measured yet that comes first, and takes some seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common import Answer, Report, model_folder, print_report, process_counters
+from common import Answer, Report, model_folder, note, print_report, process_counters
 
 from llmrun.units import parse_bytes
 
@@ -52,16 +52,17 @@ class ImportTimes:
 def running(model: str, ram_bytes: int | None, context_tokens: int | None = None) -> Iterator[Running]:
     """What ``cli.run.start`` and ``engine.start`` do, in their order: plan, start the readers, import, build."""
     from llmrun.checkpoint import read_spec
-    from llmrun.cli.options import budget_within
-    from llmrun.hardware import default_budget, probe
+    from llmrun.cli.machine import budget_on, this_machine
+    from llmrun.cli.options import workload_within
+    from llmrun.hardware.heap import keep_heap_small, trim_heap
     from llmrun.planner import make_plan
     from llmrun.runtime.host import HostWeights
-    from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Workload
 
     spec = read_spec(model_folder(model))
-    budget = budget_within(default_budget(probe()), ram_bytes, 0)
-    workload = Workload(context_tokens=context_tokens or min(DEFAULT_CONTEXT_TOKENS, spec.context_tokens))
-    plan = make_plan(spec, workload, budget)
+    workload = workload_within(spec.context_tokens, context_tokens, None, None)
+    machine = this_machine(spec, note, may_measure=True)
+    plan = make_plan(spec, workload, budget_on(machine, ram_bytes, 0, note), machine.speeds)
+    keep_heap_small()
     host = HostWeights(spec, plan)
     import_s: list[float] = []
     sys.addaudithook(lambda name, _: import_s.append(time.monotonic()) if name == "import" else None)
@@ -71,10 +72,11 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
         from llmrun.engine.engine import Engine
 
         engine_s = time.monotonic()
-        engine = Engine(spec, plan, host, {})
+        engine = Engine(spec, plan, host, {}, speeds=machine.speeds)
         gc.freeze()
         gc.enable()
         host.speed_up()
+        trim_heap()
         try:
             yield Running(spec, plan, engine, ImportTimes(engine_s, import_s[-1]))
         finally:

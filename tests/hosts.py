@@ -1,5 +1,6 @@
 """Hosts and speeds that exist only as numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from llmrun.hardware import Cpu, Gpu, HardwareProfile, MemoryLimit
@@ -44,6 +45,12 @@ SPEEDS = Speeds(
     startup_s=2.5,
     token_s=1e-3,
 )
+
+
+def speeds(n_gpus: int = 0) -> Speeds:
+    """What was measured of a host with so many GPUs, all alike."""
+    gpus = tuple(replace(GPU_SPEED, device=f"gpu:{k}") for k in range(n_gpus))
+    return replace(SPEEDS, devices=(CPU_SPEED, *gpus))
 
 
 def weights_folder(folder: Path, nbytes: int = 70 * MIB) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
-from llmrun.planner.plan import Plan
+from llmrun.planner.plan import Placement
 from llmrun.units import MIB
 
 LETTERS = {
@@ -18,9 +18,9 @@ LETTERS = {
 }
 
 
-def letters(plan: Plan) -> str:
+def letters(placements: Sequence[Placement]) -> str:
     """Embedding, rest, the layers, head."""
-    return "".join(LETTERS[placement.home, placement.device] for placement in plan.placements)
+    return "".join(LETTERS[placement.home, placement.device] for placement in placements)
 
 
 def model(

@@ -1,7 +1,13 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hosts import speeds
+
+from llmrun.hardware import probe
+from llmrun.hardware.host_key import host_key
+from llmrun.hardware.speeds_cache import store_speeds, with_disk
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +23,14 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: 
     model = FAMILIES["llama"].build(vocab_size=320, eos_token_id=319, **wide)
     say_only(model, letters.token_to_id("a"), letters.token_to_id("b"))
     return save(model, folder, dtype=torch.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The environment of a run on this host after it was measured, or so it seems; without its GPUs, if it has any."""
+    cache = tmp_path_factory.mktemp("measured")
+    profile = with_disk(probe(), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMRUN_CACHE", str(cache))
+        assert store_speeds(profile, replace(speeds(), host=host_key(profile)))
+    return {"LLMRUN_CACHE": cache, "LLMRUN_VRAM": 0}

@@ -15,9 +15,12 @@ import pytest
 from run_cli import failed, llmrun, refused, start
 
 from llmrun.checkpoint import read_spec
-from llmrun.planner import make_plan
+from llmrun.planner.memory import account
+from llmrun.planner.plan import CPU, Placement
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
+
+Environment = dict[str, object]
 
 CONTEXT = 512
 INTERRUPTED = "error: interrupted\nstopped by the user\n"
@@ -26,9 +29,10 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def streaming_ram_bytes(folder: Path) -> int:
     """A limit under which half of the model's layers stay on disk."""
-    plan = make_plan(read_spec(folder), Workload(context_tokens=CONTEXT), Budget(GIB))
-    lines = {line.label: line.nbytes for line in plan.memory[0].lines}
-    return plan.memory[0].nbytes - lines["weights"] // 2
+    spec = read_spec(folder)
+    resident = [Placement(unit.name, CPU, CPU) for unit in spec.units]
+    (memory,) = account(spec, Workload(context_tokens=CONTEXT), Budget(GIB), resident)
+    return memory.nbytes - spec.nbytes // 2
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -39,8 +43,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see which files are open")
-def test_interrupt_at_load(wide_checkpoint: Path) -> None:
-    process = start("chat", wide_checkpoint, "-p", "hi")
+def test_interrupt_at_load(wide_checkpoint: Path, measured: Environment) -> None:
+    process = start("chat", wide_checkpoint, "-p", "hi", **measured)
     weights = str(wide_checkpoint / "model.safetensors")
 
     def reads_weights() -> bool:
@@ -55,10 +59,11 @@ def test_interrupt_at_load(wide_checkpoint: Path) -> None:
     assert process.returncode == 130
 
 
-def test_interrupt_in_prefill_which_shows_its_progress(wide_checkpoint: Path) -> None:
+def test_interrupt_in_prefill_which_shows_its_progress(wide_checkpoint: Path, measured: Environment) -> None:
     terminal, stderr = pty.openpty()
     prompt = "word " * 1500
-    process = start("chat", wide_checkpoint, "-p", prompt, "--context", 8192, stderr=stderr, TERM="xterm", COLUMNS=80)
+    screen = {"TERM": "xterm", "COLUMNS": 80}
+    process = start("chat", wide_checkpoint, "-p", prompt, "--context", 8192, stderr=stderr, **screen, **measured)
     os.close(stderr)
     seen = b""
     while not re.search(rb"reading \d,\d{3} tokens", seen):
@@ -79,8 +84,8 @@ def read_or_nothing(terminal: int) -> bytes:
         return b""
 
 
-def test_interrupt_in_decode_keeps_the_answer(wide_checkpoint: Path) -> None:
-    process = start("chat", wide_checkpoint, "-p", "hi", "--context", 4096)
+def test_interrupt_in_decode_keeps_the_answer(wide_checkpoint: Path, measured: Environment) -> None:
+    process = start("chat", wide_checkpoint, "-p", "hi", "--context", 4096, **measured)
     begun = process.stdout.read(3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -89,11 +94,11 @@ def test_interrupt_in_decode_keeps_the_answer(wide_checkpoint: Path) -> None:
     assert err == INTERRUPTED
 
 
-def test_a_disk_that_fails_in_the_middle_of_an_answer(wide_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fails_in_an_answer(wide_checkpoint: Path, measured: Environment, tmp_path: Path) -> None:
     folder = shutil.copytree(wide_checkpoint, tmp_path / "wide")
     weights = folder / "model.safetensors"
     ram_bytes = streaming_ram_bytes(folder)
-    process = start("chat", folder, "-p", "hi", "--context", CONTEXT, LLMRUN_RAM=ram_bytes)
+    process = start("chat", folder, "-p", "hi", "--context", CONTEXT, LLMRUN_RAM=ram_bytes, **measured)
     begun = process.stdout.read(3)
     os.truncate(weights, 4096)
     out, err = process.communicate(timeout=60)
@@ -102,8 +107,8 @@ def test_a_disk_that_fails_in_the_middle_of_an_answer(wide_checkpoint: Path, tmp
     assert re.fullmatch(r"[ab]{3,}\n", begun + out)
 
 
-def test_a_reader_that_leaves(wide_checkpoint: Path) -> None:
-    process = start("chat", wide_checkpoint, "-p", "hi", "--context", 4096)
+def test_a_reader_that_leaves(wide_checkpoint: Path, measured: Environment) -> None:
+    process = start("chat", wide_checkpoint, "-p", "hi", "--context", 4096, **measured)
     assert len(process.stdout.read(5)) == 5
     process.stdout.close()  # as `head -c 5` does
     with process:
@@ -130,11 +135,11 @@ def memory_group(limit_bytes: int) -> Iterator[Callable[[], None]]:
         group.rmdir()
 
 
-def test_a_streamed_model_keeps_to_the_limit_that_it_was_given(wide_checkpoint: Path) -> None:
+def test_a_streamed_model_keeps_to_the_limit_that_it_was_given(wide_checkpoint: Path, measured: Environment) -> None:
     ram_bytes = streaming_ram_bytes(wide_checkpoint)
     options = ["-p", "hi", "--max-tokens", 20, "--context", CONTEXT, "--json", "--ram", ram_bytes]
     with memory_group(ram_bytes) as enter:
-        done = llmrun("chat", wide_checkpoint, *options, preexec=enter)
+        done = llmrun("chat", wide_checkpoint, *options, preexec=enter, **measured)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["new_tokens"] == 20
@@ -142,9 +147,9 @@ def test_a_streamed_model_keeps_to_the_limit_that_it_was_given(wide_checkpoint: 
     assert answer["read_bytes_per_token"]["disk"] > 20 * MIB
 
 
-def test_without_a_limit_the_control_group_is_the_limit(wide_checkpoint: Path) -> None:
+def test_without_a_limit_the_control_group_is_the_limit(wide_checkpoint: Path, measured: Environment) -> None:
     with memory_group(900 * MIB) as enter:
-        done = llmrun("chat", wide_checkpoint, "-p", "hi", preexec=enter)
+        done = llmrun("chat", wide_checkpoint, "-p", "hi", preexec=enter, **measured)
     amount = re.search(r"within ([\d.]+) MiB", refused(done, 3, "plan-over-budget")[0])
     assert amount
     assert 300 < float(amount[1]) <= 900 - 512

@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine, starts
@@ -107,12 +108,13 @@ def test_every_option_arrives(monkeypatch, capsys):
     engine, seen = FakeEngine(["Paris. END"]), []
     monkeypatch.setattr("llmrun.cli.chat.start", starts(engine, seen))
     line = (
-        "chat some/model -p Where? --ram 2.5GiB --vram 512MiB --context 300 --planner greedy --trust-remote-code "
+        "chat some/model -p Where? --ram 2.5GiB --vram 512MiB --context 300 --planner greedy --plan a.json "
+        "--trust-remote-code "
         "--temperature 0 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.5 --seed 42 --max-tokens 9 "
         "--stop END --stop STOP --no-think"
     )
     assert main(line.split()) == 0
-    assert seen == [RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", True)]
+    assert seen == [RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", Path("a.json"), True)]
     assert engine.samplings == [SamplingSettings(0.0, 3, 0.9, 0.1, 1.5, 42, 9, ("END", "STOP"))]
     assert engine.thinks == [False]
     assert capsys.readouterr().out == "Paris. \n"

@@ -1,16 +1,14 @@
-"""Literal placements on a model of six layers of 100 MiB, and the account of memory line by line.
+"""``fill``: literal placements on a model of six layers of 100 MiB; and the account of memory line by line.
 
 A placement is written as one letter a unit (`tiny_spec.LETTERS`): embedding, rest, the layers, head.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from tiny_spec import letters, model
 
-from llmrun.errors import PlanError, UsageError
-from llmrun.planner import make_plan
-from llmrun.planner.fill import last, spread
+from llmrun.planner.fill import fill, last, spread
 from llmrun.planner.memory import (
     CUDA_CONTEXT_BYTES,
     PROCESS_BYTES,
@@ -23,7 +21,7 @@ from llmrun.planner.memory import (
     rings,
     workspace_bytes,
 )
-from llmrun.planner.plan import Placement, RingSpec
+from llmrun.planner.plan import DEFAULT_SLOTS, Placement, RingSpec, Slots
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 
@@ -33,10 +31,11 @@ KV_BYTES = 6 * 1024 * 1024
 REST_BYTES = 4096
 RAM_BESIDE = process_bytes(SPEC) + workspace_bytes(SPEC, WORK) + REST_BYTES  # what no placement can send away
 VRAM_BESIDE = CUDA_CONTEXT_BYTES + workspace_bytes(SPEC, WORK) + REST_BYTES
+GREEDY, EVEN = last, spread
 
 
-def placed(ram_bytes, vram_bytes=None, planner="even", spec=SPEC, work=WORK):
-    return letters(make_plan(spec, work, Budget(ram_bytes, vram_bytes or {}), planner=planner))
+def placed(ram_bytes, vram_bytes=None, choose=EVEN, spec=SPEC, slots=DEFAULT_SLOTS):
+    return letters(fill(spec, WORK, Budget(ram_bytes, vram_bytes or {}), choose, slots))
 
 
 def lines(memory):
@@ -60,8 +59,8 @@ def lines(memory):
 )
 def test_ram_is_filled_with_what_saves_most_reading(weights_mib, greedy, even):
     ram_bytes = RAM_BESIDE + KV_BYTES + weights_mib * MIB
-    assert placed(ram_bytes, planner="greedy") == greedy
-    assert placed(ram_bytes, planner="even") == even
+    assert placed(ram_bytes, choose=GREEDY) == greedy
+    assert placed(ram_bytes, choose=EVEN) == even
 
 
 @pytest.mark.parametrize(
@@ -87,8 +86,8 @@ def test_a_tied_embedding_is_where_the_head_is(weights_mib, placement):
 def test_gpu_first_then_ram_then_disk(vram_mib, ram_mib, greedy, even):
     ram_bytes = RAM_BESIDE - REST_BYTES + ram_mib * MIB
     vram_bytes = {"gpu:0": VRAM_BESIDE + KV_BYTES + vram_mib * MIB}
-    assert placed(ram_bytes, vram_bytes, "greedy") == greedy
-    assert placed(ram_bytes, vram_bytes, "even") == even
+    assert placed(ram_bytes, vram_bytes, GREEDY) == greedy
+    assert placed(ram_bytes, vram_bytes, EVEN) == even
 
 
 def test_two_gpus_share_the_layers_by_their_memory():
@@ -100,7 +99,7 @@ def test_two_gpus_share_the_layers_by_their_memory():
 def test_each_of_two_gpus_streams_what_it_cannot_hold():
     small = VRAM_BESIDE + KV_BYTES // 2 + 240 * MIB
     assert placed(2 * GIB, {"gpu:0": small, "gpu:1": small}) == "R1aaabbb1"
-    assert placed(2 * GIB, {"gpu:0": small + 60 * MIB, "gpu:1": small}, "greedy") == "R1000bbb1"
+    assert placed(2 * GIB, {"gpu:0": small + 60 * MIB, "gpu:1": small}, GREEDY) == "R1000bbb1"
 
 
 def test_a_gpu_of_which_nothing_may_be_used_is_left_alone():
@@ -108,17 +107,16 @@ def test_a_gpu_of_which_nothing_may_be_used_is_left_alone():
     assert placed(2 * GIB, {"gpu:0": 0, "gpu:1": 2 * GIB}) == "R11111111"
 
 
-def test_a_plan_says_how_it_was_made():
-    plan = make_plan(SPEC, WORK, Budget(2 * GIB), planner="greedy")
-    assert (plan.model, plan.planner, plan.workload) == ("numbers", "greedy", WORK)
-    assert plan.placement("layer 3") == Placement("layer 3", "cpu", "cpu")
-    with pytest.raises(KeyError):
-        plan.placement("layer 6")
+def test_a_gpu_too_small_to_help_is_left_alone():
+    assert placed(2 * GIB, {"gpu:0": 100 * MIB}) == "RRRRRRRRR"
+    assert placed(2 * GIB, {"gpu:0": 100 * MIB, "gpu:1": 2 * GIB}) == "R11111111"
 
 
-def test_the_default_planner_spreads():
-    ram_bytes = RAM_BESIDE + KV_BYTES + 540 * MIB
-    assert letters(make_plan(SPEC, WORK, Budget(ram_bytes))) == placed(ram_bytes, planner="even")
+def test_smaller_rings_leave_room_for_layers():
+    ram_bytes = RAM_BESIDE + KV_BYTES + 440 * MIB
+    assert placed(ram_bytes, choose=GREEDY) == "dRRRddddR"
+    assert placed(ram_bytes, choose=GREEDY, slots=Slots(1, 1)) == "dRRRRdddR"
+    assert placed(ram_bytes, choose=GREEDY, slots=Slots(4, 1)) == "dRddddddR"
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(1, [3]), (2, [1, 4]), (3, [1, 3, 5]), (5, [0, 1, 3, 4, 5])])
@@ -131,9 +129,14 @@ def test_last_takes_the_block_at_the_end():
     assert last("012345", 6) == set("012345")
 
 
+def filled(budget):
+    placements = fill(SPEC, WORK, budget, GREEDY)
+    return placements, account(SPEC, WORK, budget, placements)
+
+
 def test_account_of_a_model_in_ram():
-    plan = make_plan(SPEC, WORK, Budget(2 * GIB))
-    (cpu,) = plan.memory
+    placements, (cpu,) = filled(Budget(2 * GIB))
+    assert letters(placements) == "RRRRRRRRR"
     assert lines(cpu) == {
         "weights": 680 * MIB + REST_BYTES,
         "KV cache": KV_BYTES,
@@ -141,25 +144,22 @@ def test_account_of_a_model_in_ram():
         "process": PROCESS_BYTES + 1024 * TOKENIZER_BYTES_PER_ENTRY,
     }
     assert cpu.nbytes == sum(lines(cpu).values())
-    assert plan.rings == ()
-    assert plan.ring("cpu") is None
+    assert rings(SPEC, placements) == ()
 
 
 def test_account_of_a_model_streamed_from_disk():
-    plan = make_plan(SPEC, WORK, Budget(RAM_BESIDE + KV_BYTES + 540 * MIB))
-    (cpu,) = plan.memory
+    placements, (cpu,) = filled(Budget(RAM_BESIDE + KV_BYTES + 540 * MIB))
     assert lines(cpu)["weights"] == 340 * MIB + REST_BYTES
     assert lines(cpu)["weight ring"] == 200 * MIB
-    assert plan.rings == (RingSpec("cpu", 2, 100 * MIB),)
+    assert rings(SPEC, placements) == (RingSpec("cpu", 2, 100 * MIB),)
     assert cpu.nbytes == cpu.budget_bytes
-    assert plan.fits
+    assert cpu.fits
 
 
 def test_account_of_a_gpu_and_the_ram_beside_it():
     budget = Budget(RAM_BESIDE + 300 * MIB, {"gpu:0": VRAM_BESIDE + KV_BYTES + 540 * MIB})
-    plan = make_plan(SPEC, WORK, budget, planner="greedy")
-    cpu, gpu = plan.memory
-    assert letters(plan) == "d0000axx0"
+    placements, (cpu, gpu) = filled(budget)
+    assert letters(placements) == "d0000axx0"
     assert (cpu.device, gpu.device) == ("cpu", "gpu:0")
     assert "KV cache" not in lines(cpu)
     assert lines(cpu)["weight ring"] == 200 * MIB
@@ -214,62 +214,10 @@ def test_workspace_grows_with_chunk_context_and_batch():
 
 
 def test_account_counts_every_device_of_the_budget():
-    placements = make_plan(SPEC, WORK, Budget(2 * GIB)).placements
+    placements, _ = filled(Budget(2 * GIB))
     memories = account(SPEC, WORK, Budget(1, {"gpu:1": 3, "gpu:0": 2}), placements)
     assert [(memory.device, memory.budget_bytes, memory.fits) for memory in memories] == [
         ("cpu", 1, False),
         ("gpu:0", 2, True),
         ("gpu:1", 3, True),
     ]
-
-
-def refusal(ram_bytes, vram_bytes=None, work=WORK, spec=SPEC):
-    with pytest.raises(PlanError) as refused:
-        make_plan(spec, work, Budget(ram_bytes, vram_bytes or {}))
-    assert refused.value.reference == "plan-over-budget"
-    return refused.value
-
-
-def test_too_little_ram_for_the_context_is_told_with_the_account_and_the_longest_one_that_fits():
-    ram_bytes = RAM_BESIDE + KV_BYTES + 200 * MIB
-    error = refusal(ram_bytes, work=replace(WORK, context_tokens=32768))
-    assert error.message == "No placement keeps the process within 722.7 MiB at 32,768 tokens of context"
-    assert [row.label for row in error.rows] == ["weights", "weight ring", "KV cache", "workspace", "process", "total"]
-    amounts = {row.label: (row.amount, row.detail) for row in error.rows}
-    assert amounts["weight ring"] == ("200.0 MiB", "2 slots x 100.0 MiB")
-    assert amounts["KV cache"] == ("192.0 MiB", "32,768 tokens x 6.0 KiB")
-    assert amounts["total"][1].startswith("short by ")
-    assert error.hint == "`--context 1024` is the longest context that fits"
-
-
-def test_ram_that_no_context_fits_in_is_told_with_how_much_is_enough():
-    error = refusal(50 * MIB)
-    assert error.message == "No placement keeps the process within 50.0 MiB at 1,024 tokens of context"
-    assert error.hint == "`--ram 723MiB` is enough for this context"
-    assert placed(723 * MIB) == "dRddddddd"
-
-
-def test_a_gpu_too_small_to_help_is_left_alone():
-    assert placed(2 * GIB, {"gpu:0": 100 * MIB}) == "RRRRRRRRR"
-    assert placed(2 * GIB, {"gpu:0": 100 * MIB, "gpu:1": 2 * GIB}) == "R11111111"
-    assert refusal(50 * MIB, {"gpu:0": 100 * MIB}).hint == "`--ram 723MiB` is enough for this context"
-
-
-def test_a_context_beyond_the_models_own():
-    with pytest.raises(UsageError) as refused:
-        make_plan(SPEC, replace(WORK, context_tokens=32769), Budget(4 * GIB))
-    assert refused.value.reference == "context-too-long"
-    assert refused.value.hint == "`--context 32768`"
-
-
-def test_a_planner_that_is_not_there():
-    with pytest.raises(UsageError) as refused:
-        make_plan(SPEC, WORK, Budget(4 * GIB), planner="ants")
-    assert refused.value.reference == "bad-option"
-    assert refused.value.hint == "one of greedy, even"
-
-
-def test_a_plan_becomes_json_values():
-    plan = asdict(make_plan(SPEC, WORK, Budget(2 * GIB, {"gpu:0": 2 * GIB})))
-    assert plan["schema"] == 2
-    assert plan["placements"][1] == {"unit": "rest", "home": "gpu:0", "device": "gpu:0", "prompt_device": None}
