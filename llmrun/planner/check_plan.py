@@ -93,6 +93,8 @@ def _check_tied_together(plan: Plan, spec: ModelSpec) -> None:
         kind, field = spec.unit(one.unit).kind, f"placements[{index}]"
         if one.prefill_device != one.device and kind is not UnitKind.LAYER:
             raise bad_plan_file(f"{field}.prompt_device", f"{one.unit} is no layer, and computed on one device only")
+        if one.prefill_device != one.device and not (one.device == CPU and is_gpu(one.prefill_device)):
+            raise bad_plan_file(f"{field}.prompt_device", "only a GPU takes a prompt over, and only from the CPU")
         if kind is UnitKind.REST and (one.home, one.device) != (tail, tail):
             raise bad_plan_file(f"{field}.home", f"{one.unit} belongs where the last layer computes, on {tail}")
         if kind is UnitKind.EMBEDDING and not _embedding_stands(one, head, tied=spec.tied_embeddings):

@@ -187,6 +187,7 @@ def test_over_the_budget_of_now_and_the_hint_is_enough(ram_bytes, vram_bytes):
         (1, Placement("rest", "disk", "cpu"), "placements[1].home"),
         (1, Placement("rest", "gpu:0", "gpu:0"), "placements[1].home"),
         (5, Placement("head", "cpu", "cpu", "gpu:0"), "placements[5].prompt_device"),
+        (3, Placement("layer 1", "gpu:0", "gpu:0", "cpu"), "placements[3].prompt_device"),
     ],
 )
 def test_what_the_runtime_relies_on(index, placement, field):
