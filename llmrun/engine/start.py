@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
+from llmrun.hardware.heap import keep_heap_small, trim_heap
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
@@ -30,6 +31,7 @@ def start_engine(
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
     """
     check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
+    keep_heap_small()
     host = HostWeights(spec, plan)
     host.start()
     try:
@@ -39,6 +41,7 @@ def start_engine(
             accelerators = _accelerators(plan)
             engine = Engine(spec, plan, host, accelerators, speeds=speeds, trust_remote_code=trust_remote_code)
         host.speed_up()
+        trim_heap()
         try:
             yield engine
         finally:
