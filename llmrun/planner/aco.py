@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
 from llmrun.planner.guide import Guide, make_guide
-from llmrun.planner.local_search import LocalSearch
+from llmrun.planner.local_search import LocalSearch, Place
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Effort, Outcome, Problem
 from llmrun.planner.search import Search
 from llmrun.planner.seeds import filled
+from llmrun.planner.sequence import diffuse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,8 +41,8 @@ class AcoParameters:
             share over time, a short search has it high from the start.
         restart_after: iterations without a gain after which all trails are the highest again (their section 4.2).
         first_deposits: deposits of the best seed before the first ants; our own, since a second is short.
-        polished: frames whose best rounded plan gets better counts; our own.
-        improved: frames whose best seed the local search starts from; our own.
+        whole: frames that are solved in whole stages; our own.
+        starts: frames from whose seeds the local search starts; our own.
         noise: of the order in which stages give way (standard deviation of its logarithm); our own.
     """
 
@@ -53,8 +54,8 @@ class AcoParameters:
     best_every: int = 2
     restart_after: int = 8
     first_deposits: int = 5
-    polished: int = 4
-    improved: int = 2
+    whole: int = 8
+    starts: int = 4
     noise: float = 0.3
 
 
@@ -109,27 +110,35 @@ class _Colony:
         """The relaxed plans in all arrangements; the best of a few frames with better counts, again in all of them."""
         rounded, frames = self.guide.rounded()
         floor_s = self.search.floor.seconds(rounded)
-        firsts = _best_of_each(floor_s, frames)[: self.parameters.polished]
-        polished, of_frame = self.guide.polished(rounded.take(firsts), frames[firsts], self.random)
-        seeds, frames = join([rounded, polished]), np.concatenate([frames, of_frame])
-        seconds = self.search.weigh(seeds, max(1, self.search.left // 3), below_s=np.inf)
+        firsts = _best_of_each(floor_s, frames)[: self.parameters.whole]
+        whole, of_frame = self.guide.whole(rounded.take(firsts), frames[firsts], self.random)
+        seeds, frames = join([rounded, whole]), np.concatenate([frames, of_frame])
+        seconds = self.search.weigh(seeds, max(1, self.search.left // 4), below_s=np.inf)
         order = np.argsort(seconds, kind="stable")
         order = order[np.isfinite(seconds[order])]
         self.frames = frames[order[:16]] if len(order) else self.frames[:1]
-        for row in _best_of_each(seconds, frames)[: self.parameters.improved]:
-            if np.isfinite(seconds[row]):
-                start = seeds.take(np.array([row]))
-                self.local.improve(self.search, start, float(seconds[row]), int(frames[row]))
-        self.local.improve(self.search, self.search.best, self.search.best_s, int(self.frames[0]))
+        self.local.tournament(self.search, self._starts(seeds, seconds, frames))
         for _ in range(self.parameters.first_deposits):
             self.trails.deposit(self.search.best)
+
+    def _starts(self, seeds: Candidates, seconds: Floats, frames: Ints) -> list[Place]:
+        """Of each frame the best, half by what it takes and half by what it would without any waiting."""
+        found = np.where(np.isfinite(seconds), (seconds + self.search.floor.seconds(seeds)) / 2, np.inf)
+        rows = [row for row in _best_of_each(found, frames)[: self.parameters.starts] if np.isfinite(seconds[row])]
+        places = [Place(seeds.take(np.array([row])), float(seconds[row]), int(frames[row])) for row in rows]
+        return [*places, Place(self.search.best, self.search.best_s, int(self.frames[0]))]
 
     def _ants(self) -> tuple[Candidates, Ints]:
         """Built by trails and sight, and made to fit."""
         parameters, count = self.parameters, self.parameters.ants
         frames = self.frames[self.random.integers(len(self.frames), size=count)]
         attraction = np.log(self.trails.stages) * parameters.alpha + self.guide.log_eta[frames] * parameters.beta
+        spread = (
+            count // 2
+        )  # ants that choose as often as the probabilities say, not by chance: no luck, even distances
         codes = np.argmax(attraction + self.random.gumbel(size=attraction.shape), axis=2)  # by their probabilities
+        likely = np.exp(attraction[:spread] - attraction[:spread].max(axis=2, keepdims=True))
+        codes[:spread] = diffuse(likely, self.random.uniform(-0.5, 0.5, size=likely[:, 0].shape))
         host, gpu = self.trails.slots(self.random, count)
         noise = np.exp(parameters.noise * self.random.standard_normal(codes.shape))
         return self.guide.shaper.shape(Candidates(codes, host, gpu), frames, noise), frames
@@ -141,7 +150,7 @@ class _Colony:
         row = int(np.argmin(seconds))
         if np.isfinite(seconds[row]):
             ant = ants.take(np.array([row]))
-            improved, _ = self.local.improve(self.search, ant, float(seconds[row]), int(frames[row]))
+            improved = self.local.improve(self.search, Place(ant, float(seconds[row]), int(frames[row]))).candidate
             chosen = chosen if self.trails.iterations % self.parameters.best_every == 0 else improved
         self.trails.deposit(chosen)
 

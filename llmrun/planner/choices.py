@@ -50,6 +50,12 @@ class Candidates:
         """Some of them, in that order."""
         return Candidates(self.codes[rows], self.host_slots[rows], self.gpu_slots[rows])
 
+    def replaced(self, rows: NDArray[np.int64], others: Candidates) -> Candidates:
+        """With others in the place of some."""
+        codes, host, gpu = self.codes.copy(), self.host_slots.copy(), self.gpu_slots.copy()
+        codes[rows], host[rows], gpu[rows] = others.codes, others.host_slots, others.gpu_slots
+        return Candidates(codes, host, gpu)
+
     def slots(self, row: int) -> Slots:
         """The rings of one candidate."""
         return Slots(int(self.host_slots[row]), int(self.gpu_slots[row]))

@@ -60,38 +60,70 @@ class Fit:
 
     def used_bytes(self, candidates: Candidates) -> Ints:
         """``(A, D)``: the planned peak on each device."""
-        columns = [self._on(index, device, candidates) for index, device in enumerate(self.devices)]
-        return np.stack(columns, axis=1)
-
-    def _on(self, index: int, device: str, candidates: Candidates) -> Ints:
-        codes = candidates.codes
-        computed = self._devices[codes] == index
-        visiting = (self._prefill_devices[codes] == index) & ~computed
-        tail_here = self._tail(codes) == index
-        weights = (self._homes[codes] == index) @ self.weight_bytes + self.rest_bytes * tail_here
-        kv = computed @ self.kv_bytes + (visiting * self.kv_bytes).max(axis=1)
-        slots = candidates.host_slots if device == CPU else candidates.gpu_slots
-        busy = np.ones(len(codes), dtype=bool) if device == CPU else (computed | visiting).any(axis=1)
-        process = process_bytes(self.spec) if device == CPU else CUDA_CONTEXT_BYTES
-        fixed = workspace_bytes(self.spec, self.workload) + process
-        total: Ints = weights + kv + slots * self._slot_bytes(index, codes) + busy * fixed
+        beside, slot = self.parts_bytes(candidates)
+        slots: Ints = np.stack([candidates.host_slots, *[candidates.gpu_slots] * (len(self.devices) - 1)], axis=1)
+        total: Ints = beside + slots * slot
         return total
 
-    def _slot_bytes(self, index: int, codes: Ints) -> Ints:
-        through = self._through_ring[index][codes]
-        largest: Ints = (through * self.weight_bytes).max(axis=1)
+    def parts_bytes(self, candidates: Candidates) -> tuple[Ints, Ints]:
+        """``(A, D)`` each: what is taken beside the ring on each device, and one slot of that ring."""
+        at = np.ascontiguousarray(candidates.codes.T) + np.arange(self._shape[0])[:, None] * self._shape[1]
+        parts = [self._on(index, at, candidates.codes) for index in range(len(self.devices))]
+        return np.stack([beside for beside, _ in parts], axis=1), np.stack([slot for _, slot in parts], axis=1)
+
+    def _on(self, index: int, at: Ints, codes: Ints) -> tuple[Ints, Ints]:
+        """``at``: where a table ``(n, C)``, raveled, has what each stage of each candidate chose, ``(n, A)``."""
+        tail = self._tail(codes)
+        beside: Ints = self._kept[index][at].sum(axis=0) + self.rest_bytes * (tail == index)
+        slot: Ints = self._through[index][at].max(axis=0)
+        fixed = workspace_bytes(self.spec, self.workload)
         if index == 0:  # on its way to a GPU, what is small goes through the ring in RAM too
-            largest = np.maximum(largest, self.rest_bytes * (self._tail(codes) != 0))
-        return largest
+            return beside + fixed + process_bytes(self.spec), np.maximum(slot, self.rest_bytes * (tail != 0))
+        busy = self._busy[index][codes].any(axis=1)
+        return beside + self._visit[index][at].max(axis=0) + busy * (fixed + CUDA_CONTEXT_BYTES), slot
 
     def _tail(self, codes: Ints) -> Ints:
         """Index of the device where ``rest`` lives."""
         tail: Ints = self._devices[codes[:, -2 if self.spec.n_layers else -1]]
         return tail
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.weight_bytes), len(self.choices)
+
     @cached_property
-    def _homes(self) -> Ints:
-        return self._indices([choice.home for choice in self.choices])
+    def _kept(self) -> list[Ints]:
+        """Weights and KV cache that stay on each device, each ``(n x C,)`` as all that follow."""
+        homes = self._indices([choice.home for choice in self.choices])
+        return [
+            self._table(self.weight_bytes, homes == d) + self._table(self.kv_bytes, self._devices == d)
+            for d in self._each
+        ]
+
+    @cached_property
+    def _visit(self) -> list[Ints]:
+        """A KV cache that visits each device in a prefill."""
+        return [self._table(self.kv_bytes, (self._prefill_devices == d) & (self._devices != d)) for d in self._each]
+
+    @cached_property
+    def _through(self) -> list[Ints]:
+        """Weights that go through the ring there."""
+        in_ram = np.array([choice.home == DISK or is_gpu(choice.home) for choice in self.choices])
+        used = [{choice.device, choice.prefill_device} - {choice.home} for choice in self.choices]
+        on_gpus = [np.array([gpu in devices for devices in used]) for gpu in self.devices[1:]]
+        return [self._table(self.weight_bytes, through) for through in (in_ram, *on_gpus)]
+
+    @cached_property
+    def _busy(self) -> list[Bools]:
+        """``(C,)``: whether each device computes at all."""
+        return [(self._devices == d) | (self._prefill_devices == d) for d in self._each]
+
+    @property
+    def _each(self) -> range:
+        return range(len(self.devices))
+
+    def _table(self, values: Ints, choices: Bools) -> Ints:
+        return np.outer(values, choices).ravel()
 
     @cached_property
     def _devices(self) -> Ints:
@@ -100,13 +132,6 @@ class Fit:
     @cached_property
     def _prefill_devices(self) -> Ints:
         return self._indices([choice.prefill_device for choice in self.choices])
-
-    @cached_property
-    def _through_ring(self) -> list[Bools]:
-        """For each device, whether each choice takes a unit through the ring there."""
-        in_ram = np.array([choice.home == DISK or is_gpu(choice.home) for choice in self.choices])
-        used = [{choice.device, choice.prefill_device} - {choice.home} for choice in self.choices]
-        return [in_ram, *(np.array([gpu in devices for devices in used]) for gpu in self.devices[1:])]
 
     def _indices(self, names: Sequence[str]) -> Ints:
         return np.array([-1 if name == DISK else self.devices.index(name) for name in names], dtype=np.int64)

@@ -16,6 +16,7 @@ from llmrun.planner.plan import Slots
 from llmrun.planner.polish import Polisher
 from llmrun.planner.prices import Market, Prices
 from llmrun.planner.problem import Problem
+from llmrun.planner.sequence import diffuse, go_round
 from llmrun.planner.shape import Shaper
 from llmrun.planner.stage_types import StageTypes, stage_types
 
@@ -34,8 +35,13 @@ ANYTHING = 1e-3  # of a share, so that where the relaxed plan has nothing the ne
 class Guide:
     """The relaxed plans of a problem, most promising first (``F`` of them), and how to make candidates of them."""
 
-    problem: Problem
+    market: Market
     prices: tuple[Prices, ...]
+
+    @property
+    def problem(self) -> Problem:
+        """What is planned."""
+        return self.market.problem
 
     @cached_property
     def shaper(self) -> Shaper:
@@ -59,13 +65,21 @@ class Guide:
         shares = np.stack([prices.shares for prices in self.prices])
         return self.arranged(shares, np.arange(len(self.prices)), slots)
 
-    def polished(self, candidates: Candidates, frames: Ints, random: Random) -> tuple[Candidates, Ints]:
-        """Each with better counts, in all arrangements."""
-        better = join([self.polisher.polish(candidates.take(np.array([row])), random) for row in range(len(frames))])
-        shares = np.stack([self._shares(codes) for codes in better.codes])
-        slots = [better.slots(row) for row in range(len(better))]
-        arranged, of_frame = self.arranged(shares, frames, slots)
-        return join([better, arranged]), np.concatenate([frames, of_frame])
+    def whole(self, candidates: Candidates, frames: Ints, random: Random) -> tuple[Candidates, Ints]:
+        """For each frame the plan of whole stages, or the candidate with better counts, in all arrangements."""
+        plans = []
+        for row, frame in enumerate(frames.tolist()):
+            codes = self.market.whole(self.prices[frame])
+            if codes is None:
+                codes = self.polisher.polish(candidates.take(np.array([row])), random).codes[0]
+            plans.append(codes)
+        at = np.repeat(np.arange(len(frames)), len(self._arrangements))
+        around = [go_round(self._types, codes, self._device_of, o, t) for codes in plans for t, o in self._arrangements]
+        slots = [self.prices[frames[k]].frame.slots for k in at]
+        exact = Candidates(np.array(around), np.array([s.host for s in slots]), np.array([s.gpu for s in slots]))
+        shares = np.stack([self._shares(codes) for codes in plans])
+        drawn, of_frame = self.arranged(shares, frames, [self.prices[frame].frame.slots for frame in frames])
+        return join([self.shaper.shape(exact, frames[at]), drawn]), np.concatenate([frames[at], of_frame])
 
     def arranged(self, shares: Floats, frames: Ints, slots: Sequence[Slots]) -> tuple[Candidates, Ints]:
         """``K`` plans, as shares ``(K, n, C)``, in all arrangements; and which frame each candidate is of."""
@@ -131,24 +145,18 @@ def make_guide(problem: Problem) -> Guide:
             near = [frame for frame in neighbours(problem, best[0].frame) if frame not in found]
             found |= {frame: market.prices(frame) for frame in near}
             break
-    return Guide(problem, tuple(_sorted(found.values())[:FRAMES]) or (market.unpriced(first[0]),))
+    return Guide(market, tuple(_varied(_sorted(found.values()))[:FRAMES]) or (market.unpriced(first[0]),))
+
+
+def _varied(found: Sequence[Prices]) -> list[Prices]:
+    """The best with each number of slots, then the second best with each, ...: the fewer slots, the more waiting."""
+    rank: dict[Slots, int] = {}
+    ranked = []
+    for prices in found:
+        rank[prices.frame.slots] = rank.get(prices.frame.slots, 0) + 1
+        ranked.append((rank[prices.frame.slots], prices))
+    return [prices for _, prices in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _sorted(found: Iterable[Prices | None]) -> list[Prices]:
     return sorted((prices for prices in found if prices), key=lambda prices: prices.bound_s)
-
-
-def diffuse(likely: Floats) -> Ints:
-    """``(A, n, C)`` to codes ``(A, n)``: shares become whole choices, the error going on to the next stage.
-
-    So a choice that has a third of the share comes at every third stage.
-    """
-    shares = likely / likely.sum(axis=2, keepdims=True)
-    owed = np.zeros((len(shares), shares.shape[2]))
-    codes = np.empty(shares.shape[:2], dtype=np.int64)
-    rows = np.arange(len(shares))
-    for stage in range(shares.shape[1]):
-        owed += shares[:, stage]
-        codes[:, stage] = np.argmax(np.where(shares[:, stage] > 0, owed, -np.inf), axis=1)
-        owed[rows, codes[:, stage]] -= 1
-    return codes

@@ -6,7 +6,7 @@ a step may be of one stage and still be one between good plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from llmrun.planner.choices import Candidates, join
 from llmrun.planner.guide import Guide
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
 from llmrun.planner.search import MARGIN, Search
+from llmrun.planner.sequence import spread_out
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,7 +26,18 @@ Random = np.random.Generator
 
 NEIGHBOURS = 320  # drawn for a step
 SIMULATED = 128  # of them, the most promising
+MERGED = 10  # gains of a step that are tried together
+ROUND_STEPS = 2
 PATIENCE = 2  # steps without a gain
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a local search is: one candidate, its seconds, and the frame by whose prices it is changed."""
+
+    candidate: Candidates
+    seconds: float
+    frame: int
 
 
 @dataclass(frozen=True)
@@ -35,21 +47,59 @@ class LocalSearch:
     guide: Guide
     random: Random
 
-    def improve(self, search: Search, start: Candidates, start_s: float, frame: int) -> tuple[Candidates, float]:
-        """Until ``PATIENCE`` steps brought nothing, or the search is done; what it ended with and its seconds."""
-        best, best_s, failed = start, start_s, 0
-        while failed < PATIENCE and not search.done:
-            found = self.around(best, frame)
-            seconds = search.weigh(found, SIMULATED, below_s=best_s)
-            row = int(np.argmin(seconds))
-            if seconds[row] < best_s * (1 - MARGIN):
-                best, best_s, failed = found.take(np.array([row])), float(seconds[row]), 0
-            else:
-                failed += 1
-        return best, best_s
+    def tournament(self, search: Search, starts: Sequence[Place]) -> list[Place]:
+        """A few steps from each, the better half goes on, until one is left at its best; all, the best first."""
+        places, out = sorted(starts, key=lambda place: place.seconds), []
+        while len(places) > 1 and not search.done:
+            for _ in range(ROUND_STEPS):
+                places = [self.step(search, place) for place in places]
+            places.sort(key=lambda place: place.seconds)
+            half = (len(places) + 1) // 2
+            places, out = places[:half], places[half:] + out
+        return [*(self.improve(search, place) for place in places[:1]), *places[1:], *out]
 
-    def around(self, current: Candidates, frame: int) -> Candidates:
+    def improve(self, search: Search, start: Place) -> Place:
+        """Until ``PATIENCE`` steps brought nothing, or the search is done."""
+        place, failed = start, 0
+        while failed < PATIENCE and not search.done:
+            after = self.step(search, place)
+            failed = 0 if after.seconds < place.seconds else failed + 1
+            place = after
+        return place
+
+    def step(self, search: Search, place: Place) -> Place:
+        """To the best neighbour, if that is better."""
+        if search.done:
+            return place
+        found = self.around(place)
+        seconds = search.weigh(found, SIMULATED, below_s=place.seconds)
+        merged = self._merged(place, found, seconds)
+        found = join([found, merged])
+        seconds = np.concatenate([seconds, search.weigh(merged, below_s=place.seconds)])
+        row = int(np.argmin(seconds))
+        if seconds[row] >= place.seconds * (1 - MARGIN):
+            return place
+        return Place(found.take(np.array([row])), float(seconds[row]), place.frame)
+
+    def _merged(self, place: Place, found: Candidates, seconds: Floats) -> Candidates:
+        """The best two of the gains together, the best three, ...: most changes do not touch each other."""
+        order = np.argsort(seconds, kind="stable")[:MERGED]
+        order = order[seconds[order] < place.seconds * (1 - MARGIN)]
+        base = place.candidate
+        codes, rows = base.codes[0].copy(), []
+        for row in order.tolist():
+            free = codes == base.codes[0]
+            codes = np.where(free, found.codes[row], codes)
+            rows.append(codes)
+        count = max(0, len(rows) - 1)
+        if not count:
+            return base.take(np.empty(0, dtype=np.int64))
+        merged = Candidates(np.array(rows[1:]), np.repeat(base.host_slots, count), np.repeat(base.gpu_slots, count))
+        return self.guide.shaper.shape(merged, np.full(count, place.frame))
+
+    def around(self, place: Place) -> Candidates:
         """Neighbours that fit."""
+        current = place.candidate
         moves: list[tuple[Callable[[Ints, int], Ints], float]] = [
             (self._change, 0.35),
             (self._swap, 0.25),
@@ -69,7 +119,7 @@ class LocalSearch:
         rings = self._other_rings(current)
         keep = np.concatenate([keep, np.zeros((len(rings), len(codes)), dtype=bool)])
         both = join([near, rings])
-        return self.guide.shaper.shape(both, np.full(len(both), frame), keep=keep)
+        return self.guide.shaper.shape(both, np.full(len(both), place.frame), keep=keep)
 
     def _change(self, codes: Ints, count: int) -> Ints:
         """One stage chooses something else; all such changes where they are few."""
@@ -144,13 +194,3 @@ class LocalSearch:
     @property
     def _problem(self) -> Problem:
         return self.guide.problem
-
-
-def spread_out(codes: Ints, phase: float) -> Ints:
-    """The same codes, each at even distances (Bresenham's line for each of them)."""
-    found, at, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    rank = np.empty(len(codes))
-    for which in range(len(found)):
-        rank[at == which] = np.arange(counts[which])
-    places = (rank + (0.5 if counts.max() == len(codes) else phase)) / counts[at]
-    return codes[np.argsort(places, kind="stable")]

@@ -110,7 +110,8 @@ class Polisher:
         return found
 
     def _with_none(self, table: Floats) -> Floats:
-        return np.concatenate([table, np.zeros((1, table.shape[1]))])
+        extended: Floats = np.concatenate([table, np.zeros((1, table.shape[1]))])
+        return extended
 
     @cached_property
     def _types(self) -> StageTypes:

@@ -21,7 +21,10 @@ from llmrun.planner.stage_types import StageTypes, stage_types
 from llmrun.units import GIB
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
+OPEN_TYPES = 32  # at most, in a program that is solved in whole stages
+WHOLE_GAP = 5e-3
 NO_LIMIT = 1e9  # where the program's numbers are about 1; it wants them finite
 
 
@@ -81,9 +84,7 @@ class Market:
         """HiGHS: variables are counts ``(T x C)``, then the time of a prefill and of a token."""
         from scipy.optimize import linprog  # takes a third of a second
 
-        upper = np.append(np.where(open_, self._types.size[:, None], 0.0).ravel(), [np.inf, np.inf])
-        lower = np.zeros(len(upper))
-        lower[-2] = self._cold_s / self._scale[0]
+        lower, upper = self._bounds(open_)
         return linprog(
             self._costs,
             A_ub=self._rows,
@@ -93,6 +94,49 @@ class Market:
             bounds=np.column_stack([lower, upper]),
             method="highs",
         )
+
+    def whole(self, prices: Prices) -> Ints | None:
+        """Codes ``(n,)``, the plan in whole stages: what HiGHS finds at the root. None where it finds none.
+
+        Of many types only those whose choice is close are decided again; the others stay as the relaxed plan has them.
+        """
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        lower, upper = self._bounds(prices.frame.usable(self.problem)[self._types.first])
+        decided = np.repeat(self._decided(prices), len(self.problem.choices))
+        counts = np.rint(prices.shares[self._types.first] * self._types.size[:, None]).ravel()
+        lower[:-2], upper[:-2] = np.where(decided, counts, lower[:-2]), np.where(decided, counts, upper[:-2])
+        limits = np.minimum(self._limits(prices.frame) / self._scale, NO_LIMIT)
+        result = milp(
+            self._costs,
+            integrality=np.append(np.ones(len(upper) - 2), [0, 0]),
+            bounds=Bounds(lower, upper),
+            constraints=[
+                LinearConstraint(self._rows, -np.inf, limits),
+                LinearConstraint(self._every_stage, self._types.size, self._types.size),
+            ],
+            options={"node_limit": 1, "mip_rel_gap": WHOLE_GAP},
+        )
+        if result.x is None:
+            return None
+        codes = np.empty(len(self._types.of_stage), dtype=np.int64)
+        for kind, row in enumerate(np.rint(result.x[:-2]).astype(np.int64).reshape(len(self._types), -1)):
+            codes[self._types.of_stage == kind] = np.repeat(np.arange(len(row)), row)
+        return codes
+
+    def _decided(self, prices: Prices) -> NDArray[np.bool_]:
+        """``(T,)``: types of one choice, by which they save most."""
+        shares, reduced_s = prices.shares[self._types.first], prices.reduced_s[self._types.first]
+        whole = shares.max(axis=1) > 1 - 1e-6
+        second_s = np.sort(reduced_s, axis=1)[:, 1] if reduced_s.shape[1] > 1 else np.zeros(len(whole))
+        close = np.lexsort((second_s, whole))[:OPEN_TYPES]
+        return whole & ~np.isin(np.arange(len(whole)), close)
+
+    def _bounds(self, open_: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        upper = np.append(np.where(open_, self._types.size[:, None], 0.0).ravel(), [np.inf, np.inf])
+        lower = np.zeros(len(upper))
+        lower[-2] = self._cold_s / self._scale[0]
+        return lower, upper
 
     def _limits(self, frame: Frame) -> Floats:
         """``(R,)``: room on the devices; what a pass takes anyway, as a limit below 0; none for what does not count."""

@@ -75,37 +75,41 @@ class Shaper:
 
     def repair(self, candidates: Candidates, freedom: Freedom) -> Candidates:
         """Moves stages to leaner choices until all fits; the leanest candidate where that is not enough."""
-        codes, host, gpu = candidates.codes.copy(), candidates.host_slots.copy(), candidates.gpu_slots.copy()
-        now = Candidates(codes, host, gpu)
+        rows = np.flatnonzero(~self.problem.fit.fits(candidates))
+        if not len(rows):
+            return candidates
+        now, free = candidates.take(rows), freedom.take(rows)
         for device in [*range(1, len(self.problem.fit.devices)), 0]:
-            self._evict(now, device, self._leaving[device], freedom)
-            rows = self._over(now, device)[0]
-            (host if device == 0 else gpu)[rows] = 1
-            last_resort = self._clearing if device else self._leaving
-            self._evict(now, device, last_resort[device], freedom.released)
+            self._evict(now, device, self._leaving[device], free)
+            over = self._over(now, device)[0]
+            if len(over):
+                (now.gpu_slots if device else now.host_slots)[over] = 1
+                last_resort = self._clearing if device else self._leaving
+                self._evict(now, device, last_resort[device], free.released)
         bad = ~self.problem.fit.fits(now)
-        codes[bad], host[bad], gpu[bad] = self._lean.codes[0], self._lean.host_slots[0], self._lean.gpu_slots[0]
-        return now
+        now.codes[bad], now.host_slots[bad], now.gpu_slots[bad] = (
+            self._lean.codes[0],
+            self._lean.host_slots[0],
+            self._lean.gpu_slots[0],
+        )
+        return candidates.replaced(rows, now)
 
     def fill(self, candidates: Candidates, freedom: Freedom) -> Candidates:
         """Moves stages to where they are faster, as far as there is room."""
-        now = candidates
+        now, used = candidates, self.problem.fit.used_bytes(candidates)
         for device in [*range(1, len(self.problem.fit.devices)), 0]:
-            for _ in range(2):
-                now = self._promote(now, device, freedom)
+            now, used = self._promote(now, used, device, freedom)
         return now
 
     def widen(self, candidates: Candidates) -> Candidates:
         """Rings with as many slots as there is room for: none can be slower for it."""
-        fit = self.problem.fit
-        one, two = (fit.used_bytes(Candidates(candidates.codes, n, n)) for n in self._ones(len(candidates)))
-        grows: Bools = two > one
-        most = np.where(grows, (fit.budget_bytes - one) // np.maximum(two - one, 1) + 1, max(HOST_SLOTS))
+        beside, slot = self.problem.fit.parts_bytes(candidates)
+        most = (self.problem.fit.budget_bytes - beside) // np.maximum(slot, 1)
+        most = np.where(slot > 0, most, max(HOST_SLOTS))
         host = _largest(most[:, 0], HOST_SLOTS)
         gpu = _largest(most[:, 1:].min(axis=1, initial=max(GPU_SLOTS)), GPU_SLOTS)
-        has_gpu_ring = grows[:, 1:].any(axis=1)
-        host = np.where(grows[:, 0], host, candidates.host_slots)
-        gpu = np.where(has_gpu_ring, gpu, candidates.gpu_slots)
+        host = np.where(slot[:, 0] > 0, host, candidates.host_slots)
+        gpu = np.where((slot[:, 1:] > 0).any(axis=1), gpu, candidates.gpu_slots)
         return Candidates(candidates.codes, host, gpu)
 
     def _evict(self, now: Candidates, device: int, leaner: Bools, freedom: Freedom) -> None:
@@ -127,22 +131,27 @@ class Shaper:
             goes = np.cumsum(sizes, axis=1) - sizes < over[:, None]
             now.codes[rows] = np.where(np.take_along_axis(goes, back, axis=1) & can, to, codes)
 
-    def _promote(self, now: Candidates, device: int, freedom: Freedom) -> Candidates:
+    def _promote(self, now: Candidates, used: Ints, device: int, freedom: Freedom) -> tuple[Candidates, Ints]:
         """What gains most a byte moves to the device, as long as there is room; nothing where it then does not fit."""
         codes = now.codes
-        room = (self.problem.fit.budget_bytes - self.problem.fit.used_bytes(now))[:, device].astype(np.float64)
+        room = (self.problem.fit.budget_bytes - used)[:, device].astype(np.float64)
         to = self._best(self._entering[device])[freedom.guide[:, None], self._stage, codes]
         size = self._bytes(device, to) - self._bytes(device, codes)
         gain = (self._value(freedom, to) - self._value(freedom, codes)) * freedom.noise
         can = (to >= 0) & (gain > 0) & (size <= room[:, None]) & ~freedom.keep
-        if not can.any():
-            return now
+        rows = np.flatnonzero(can.any(axis=1))
+        if not len(rows):
+            return now, used
+        can, size, gain, to, room = can[rows], size[rows], gain[rows], to[rows], room[rows]
         order, back = self._order(np.where(can, -gain / np.maximum(size, 1.0), np.inf))
         taken = np.cumsum(np.take_along_axis(np.where(can, size, 0.0), order, axis=1), axis=1)
         goes = np.take_along_axis(taken <= room[:, None], back, axis=1) & can
-        moved = Candidates(np.where(goes, to, codes), now.host_slots, now.gpu_slots)
-        kept = self.problem.fit.fits(moved)[:, None]
-        return Candidates(np.where(kept, moved.codes, codes), now.host_slots, now.gpu_slots)
+        moved = Candidates(np.where(goes, to, codes[rows]), now.host_slots[rows], now.gpu_slots[rows])
+        takes = self.problem.fit.used_bytes(moved)
+        kept = np.flatnonzero((takes <= self.problem.fit.budget_bytes).all(axis=1))
+        used = used.copy()
+        used[rows[kept]] = takes[kept]
+        return now.replaced(rows[kept], moved.take(kept)), used
 
     def _over(self, now: Candidates, device: int) -> tuple[Ints, Floats]:
         """Which candidates exceed the device's budget, and by how much."""
@@ -168,9 +177,6 @@ class Shaper:
     def _value(self, freedom: Freedom, codes: Ints) -> Floats:
         found: Floats = self.worth[freedom.guide[:, None], self._stage, codes]
         return found
-
-    def _ones(self, count: int) -> tuple[Ints, Ints]:
-        return np.ones(count, dtype=np.int64), np.full(count, 2)
 
     @cached_property
     def _stage(self) -> Ints:
