@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,35 +21,42 @@ def leanest(problem: Problem) -> Candidates:
 
     A layer that a GPU computes has its KV cache there, so the GPUs may hold what the RAM cannot.
     """
-    candidates = _streamed(problem)
-    over_bytes = np.maximum(problem.fit.used_bytes(candidates) - problem.fit.budget_bytes, 0)
+    rows = [_all_on_cpu(problem)]
+    for gpu in (choice.device for choice in problem.choices if choice.home == choice.device != CPU):
+        rows += _with_gpu(problem, rows[_least(problem, rows)], gpu)
+    return _one_slot([rows[_least(problem, rows)]])
+
+
+def _least(problem: Problem, rows: Sequence[Ints]) -> int:
+    """Of the rows whose GPUs keep their budgets, the first that exceeds the RAM least."""
+    over_bytes = np.maximum(problem.fit.used_bytes(_one_slot(rows)) - problem.fit.budget_bytes, 0)
     gpus_fit = ~over_bytes[:, 1:].any(axis=1)
-    rank = np.where(gpus_fit, over_bytes[:, 0], np.iinfo(np.int64).max)
-    return candidates.take(np.array([int(np.argmin(rank))]))
+    return int(np.argmin(np.where(gpus_fit, over_bytes[:, 0], np.iinfo(np.int64).max)))
 
 
-def _streamed(problem: Problem) -> Candidates:
-    """All on the CPU; then one layer more after the other on the first GPU, from there on on the next, ..."""
-    layers = [i for i, unit in enumerate(stages(problem.spec)) if unit.kind is UnitKind.LAYER]
-    cpu = problem.choices.index(Choice(DISK, CPU, CPU))
-    rows = [np.full(len(problem.allowed), cpu)]
-    for gpu in [choice.device for choice in problem.choices if choice.home == choice.device != CPU]:
-        code = problem.choices.index(Choice(DISK, gpu, gpu))
-        filled = _last_that_fits(problem, rows)
-        for layer in [i for i in layers if filled[i] == cpu]:
-            filled = filled.copy()
-            filled[layer] = code
-            rows.append(filled)
-    return _one_slot(np.array(rows))
+def _all_on_cpu(problem: Problem) -> Ints:
+    return np.full(len(problem.allowed), problem.choices.index(Choice(DISK, CPU, CPU)))
 
 
-def _last_that_fits(problem: Problem, rows: list[Ints]) -> Ints:
-    """The fullest of the rows so far whose GPUs keep their budgets."""
-    used = problem.fit.used_bytes(_one_slot(np.array(rows)))
-    fits = np.flatnonzero((used[:, 1:] <= problem.fit.budget_bytes[1:]).all(axis=1))
-    return rows[int(fits[-1])]
+def _with_gpu(problem: Problem, row: Ints, gpu: str) -> Iterator[Ints]:
+    """One layer more after the other of those on the CPU, for each size that the ring there may have.
+
+    The largest KV caches come first, from each size of these on: the largest may not fit. Of equal ones the largest
+    layers do, which leaves the small ones for smaller rings.
+    """
+    code = problem.choices.index(Choice(DISK, gpu, gpu))
+    size, kv = problem.fit.weight_bytes, problem.fit.kv_bytes
+    on_cpu = row == _all_on_cpu(problem)
+    layers = [i for i, unit in enumerate(stages(problem.spec)) if on_cpu[i] and unit.kind is UnitKind.LAYER]
+    layers.sort(key=lambda i: (-kv[i], -size[i]))
+    for slot_bytes, kv_bytes in product(np.unique(size[layers]), np.unique(kv[layers])):
+        filled = row.copy()
+        for layer in layers:
+            if size[layer] <= slot_bytes and kv[layer] <= kv_bytes:
+                filled[layer] = code
+                yield filled.copy()
 
 
-def _one_slot(codes: Ints) -> Candidates:
-    ones = np.ones(len(codes), dtype=np.int64)
-    return Candidates(codes, ones, ones)
+def _one_slot(rows: Sequence[Ints]) -> Candidates:
+    ones = np.ones(len(rows), dtype=np.int64)
+    return Candidates(np.array(rows), ones, ones)
