@@ -10,10 +10,13 @@ from llmrun.planner.bound import Bound, lower_bound, weights
 from llmrun.planner.choices import Candidates, join
 from llmrun.planner.lean import leanest
 from llmrun.planner.over_budget import over_budget
+from llmrun.planner.pace import paced_codes
 from llmrun.planner.problem import Effort, Outcome, Problem
 from llmrun.planner.shape import Shaper
 
 Floats = NDArray[np.float64]
+
+OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def milp(problem: Problem, effort: Effort) -> Outcome:
@@ -40,11 +43,20 @@ def rounded(problem: Problem, bound: Bound) -> Candidates:
     none = leanest(problem).take(np.empty(0, dtype=np.int64))
     if not bound.has_counts:
         return none
-    drawn = counts_to_candidates(problem, bound.classes.of_stage, bound.counts, [bound.slots])
+    drawn = join([_spread(problem, bound), _paced(problem, bound)])
     shaper = Shaper(problem, _worth(problem)[None], problem.allowed[None])
     fitting = shaper.shape(drawn, np.zeros(len(drawn), dtype=np.int64))
     found = join([drawn, fitting])
     return found.take(np.flatnonzero(problem.fit.fits(found)))
+
+
+def _spread(problem: Problem, bound: Bound) -> Candidates:
+    return counts_to_candidates(problem, bound.classes.of_stage, bound.counts, [bound.slots])
+
+
+def _paced(problem: Problem, bound: Bound) -> Candidates:
+    codes = np.array([paced_codes(problem.costs[0], bound.classes.of_stage, bound.counts, at) for at in OFFSETS])
+    return Candidates(codes, np.full(len(codes), bound.slots.host), np.full(len(codes), bound.slots.gpu))
 
 
 def _worth(problem: Problem) -> Floats:

@@ -190,11 +190,17 @@ class _Memory:
         return joined(parts)
 
     def _visit(self, visiting: Bools) -> Terms:
-        """Room for the KV cache of one stage, or a share of it."""
+        """Room for the KV cache of one stage, the smallest if any visits, or of the largest a share."""
         room = times(self.counts.program.variable(), 1.0)
         kv = self.counts.classes.least(self.problem.fit.kv_bytes / GIB)
-        for number in np.flatnonzero(kv) if visiting.any() else ():
-            self.counts.program.at_least(0, room, self.counts.share(int(number), visiting) * -float(kv[number]))
+        if not visiting.any() or not kv.any():
+            return room
+        used = times(self.counts.program.variable(1, integer=True), 1.0)
+        self.counts.program.at_least(0, room, used * -float(kv[kv > 0].min()))
+        for number in np.flatnonzero(kv):
+            share = self.counts.share(int(number), visiting)
+            self.counts.program.at_least(0, used, -share)
+            self.counts.program.at_least(0, room, share * -float(kv[number]))
         return room
 
     def _rest(self, computed: Bools) -> Terms:

@@ -73,19 +73,29 @@ class TimeRows:
     def _stalls(self, floor: Floor, compute_s: Floats, move_s: Floats, moved: Bools, ring: Ring) -> None:
         """Moving all, and for every stage what remains of its computation when all slots are full.
 
-        Of a move only the first ``base`` seconds are counted: then ``s`` slots (one less where the stage itself holds
-        one) are full after ``s x base`` seconds, and for any ``base`` moving and idling exclude each other.
+        Of a move only the first ``base`` seconds are counted: then moving and idling exclude each other whatever
+        ``base`` is.
         """
         moves_s = move_s[:, np.flatnonzero(moved)[0]]
         for base_s in np.unique(moves_s) if self.classes.alike.all() else [np.median(moves_s)]:
             counted_s = self._sum(moved, np.minimum(move_s, base_s))
-            idle_s = [np.maximum(compute_s - base_s * (slots - moved), 0) for slots in ring.options]
+            idle_s = [self._idle(compute_s, moved, slots, float(base_s)) for slots in ring.options]
             for level in {*range(min(3, len(idle_s))), len(idle_s) - 1}:
                 terms = [counted_s, self._sum(self._all, idle_s[level])]
                 if level == len(idle_s) - 1:
                     floor.at_least(0, *terms)
                 else:
                     self._unless(floor, ring.beyond[level], self._most(idle_s[level] - idle_s[-1], self._all), *terms)
+
+    def _idle(self, compute_s: Floats, moved: Bools, slots: int, base_s: float) -> Floats:
+        """``(n, C)``: for how long at least a ring of so many slots is full while a stage computes.
+
+        No slot is let go of meanwhile, and one is held by the stage itself if it came through the ring. After the head
+        none is until the first stage of the next token has been computed, which begins ``token_s`` later.
+        """
+        idle_s = np.maximum(compute_s - base_s * (slots - moved), 0)
+        idle_s[-1] = np.maximum(idle_s[-1], compute_s[-1] + self.cost.token_s - base_s * slots)
+        return idle_s
 
     def _unless(self, floor: Floor, otherwise: Ints, slack_s: float, *terms: Terms) -> None:
         """A row that holds where ``otherwise`` is 0, and with so many seconds less where it is 1."""
@@ -98,15 +108,15 @@ class TimeRows:
         assert not cost.idle_s, "planned for a request that comes at once"
         compute_s = self._of(kind.compute_s)
         done_s = cost.startup_s * cost.startup_rate
-        last_s = cost.token_s + float(compute_s[-1, self.problem.allowed[-1]].min())
+        link = np.where(kind.link == NO_LINK, cost.load_link, kind.link)
+        copy_s = self._of(np.where(kind.link == NO_LINK, cost.load_s, kind.copy_s))
         # everything is computed, once the first stage is there
         first_s = max(0.0, cost.lead_s + float(cost.read_s[0]) - done_s)
         floor.at_least(cost.token_s + first_s, self._sum(self._all, compute_s))
-        # the head is computed, once everything is there
-        floor.at_least(last_s + cost.lead_s + float(cost.read_s.sum()) - done_s)
-        self._filled(floor, ~cost.in_ram, last_s)
-        link = np.where(kind.link == NO_LINK, cost.load_link, kind.link)
-        copy_s = self._of(np.where(kind.link == NO_LINK, cost.load_s, kind.copy_s))
+        # the head is computed, once everything is there; unless it lives in RAM it comes last and is copied then
+        head = times(self.relaxation.counts.number[-1], (copy_s * ~cost.in_ram + compute_s)[-1])
+        floor.at_least(cost.token_s + cost.lead_s + float(cost.read_s.sum()) - done_s, head)
+        self._filled(floor, ~cost.in_ram, cost.token_s, head)
         for gpu in range(cost.n_gpus):
             floor.at_least(cost.token_s, self._sum(link == gpu, copy_s))
 
@@ -116,7 +126,7 @@ class TimeRows:
         floor.at_least(cost.token_s, self._sum(self._all, self._of(cost.prefill.compute_s)))
         self._filled(floor, cost.streamed, cost.token_s, further=cost.n_gpus * max(self.relaxation.gpu.options))
 
-    def _filled(self, floor: Floor, through: Bools, seconds: float, *, further: int = 0) -> None:
+    def _filled(self, floor: Floor, through: Bools, seconds: float, *after: Terms, further: int = 0) -> None:
         """When a pass begins, no more of what goes through the ring in RAM has been read than fills it.
 
         That is as many stages, the first ones, as there are slots; the head is one of them only if there are no more.
@@ -127,7 +137,7 @@ class TimeRows:
         head_s, largest_s = float(self.cost.read_s[-1]), float(self.cost.read_s[:-1].max(initial=0.0))
         at_once = self._fits_at_once(through, further)
         for level, slots in enumerate(host.options):
-            terms = [self._sum(through, read_s), times(at_once, -max(0.0, head_s - largest_s))]
+            terms = [*after, self._sum(through, read_s), times(at_once, -max(0.0, head_s - largest_s))]
             terms.append(self.relaxation.host_layer_gib * (-(slots + further) * self._read_s_per_gib))
             if level < len(host.beyond):
                 terms.append(times(host.beyond[level], -(host.options[-1] - slots) * largest_s))
