@@ -31,11 +31,14 @@ def model(
     kv_bytes_per_token: int = 1024,
     windows: Sequence[int | None] = (),
 ) -> ModelSpec:
-    """A model whose layers have those sizes; embedding and head are as large as each other (one matrix if tied)."""
+    """A model whose layers have those sizes; embedding and head are as large as each other (one matrix if tied).
+
+    All of a layer is matrices of two bytes a weight: two FLOPs a weight are as many as it has bytes.
+    """
     head = _tensor("head", head_bytes)
     embedding = head if tied else _tensor("embedding", head_bytes)
     layers = [
-        UnitSpec(f"layer {n}", UnitKind.LAYER, n, (_tensor(f"layer {n}", nbytes),), 0, kv_bytes_per_token, window)
+        UnitSpec(f"layer {n}", UnitKind.LAYER, n, (_tensor(f"layer {n}", nbytes),), nbytes, kv_bytes_per_token, window)
         for n, (nbytes, window) in enumerate(zip(layer_bytes, windows or [None] * len(layer_bytes), strict=True))
     ]
     return ModelSpec(
@@ -58,7 +61,7 @@ def model(
             UnitSpec("embedding", UnitKind.EMBEDDING, None, () if tied else (embedding,), 0),
             UnitSpec("rest", UnitKind.REST, None, (_tensor("rest", 4096),), 0),
             *layers,
-            UnitSpec("head", UnitKind.HEAD, None, (head,), 0),
+            UnitSpec("head", UnitKind.HEAD, None, (head,), head_bytes),
         ),
     )
 

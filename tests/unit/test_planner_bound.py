@@ -81,14 +81,15 @@ def test_with_room_for_all_it_is_the_time_of_the_computation():
 
 
 def test_with_a_slow_disk_it_is_the_time_to_read_what_does_not_fit():
-    slow = replace(SPEEDS, disk=replace(SPEEDS.disk, bytes_per_s=replace(SPEEDS.disk.bytes_per_s, p50=1e8)))
+    disk = replace(SPEEDS.disk, bytes_per_s=replace(SPEEDS.disk.bytes_per_s, p50=1e8))
+    slow = replace(SPEEDS, disk=disk, reading_slowdown=1.0)
     problem = made(model([100 * MIB] * 12), 1400 * MIB, speeds=slow)
     found = milp(problem, Effort()).best
     streamed = problem.costs[0].streamed[found.codes[0]]
     assert 0 < streamed.sum() < 13
     read_s = problem.costs[0].read_s[streamed].sum()
-    assert lower_bound(problem).seconds == pytest.approx(read_s, rel=1e-3)
-    assert problem.seconds(found)[0] == pytest.approx(read_s, rel=1e-3)
+    assert lower_bound(problem).seconds == pytest.approx(read_s, rel=1e-2)
+    assert problem.seconds(found)[0] == pytest.approx(read_s, rel=1e-2)
 
 
 def test_more_memory_never_raises_it():
