@@ -49,7 +49,8 @@ class LocalSearch:
 
     def tournament(self, search: Search, starts: Sequence[Place]) -> list[Place]:
         """A few steps from each, the better half goes on, until one is left at its best; all, the best first."""
-        places, out = sorted(starts, key=lambda place: place.seconds), []
+        places = sorted(starts, key=lambda place: place.seconds)
+        out: list[Place] = []
         while len(places) > 1 and not search.done:
             for _ in range(ROUND_STEPS):
                 places = [self.step(search, place) for place in places]
@@ -170,7 +171,7 @@ class LocalSearch:
             begin, end = (0, len(codes) - 1) if self.random.random() < 0.3 else (begin, end)
             for device in np.unique(self._device_of[row[begin:end]]).tolist():
                 inside = begin + np.flatnonzero(self._device_of[row[begin:end]] == device)
-                row[inside] = spread_out(row[inside], self.random.random())
+                row[inside] = spread_out(row[inside], self.random.random(len(self._device_of)))
         return changed
 
     def _runs(self, n: int, count: int) -> list[tuple[int, int]]:

@@ -91,7 +91,7 @@ class Polisher:
     def _more_bytes(self, now: Candidates, stages: Ints, choices: Ints) -> Floats:
         """``(M, D)``: what each change takes more on each device, rings that grow for it included."""
         codes = now.codes[0]
-        more = self._bytes[stages, choices] - self._bytes[stages, codes[stages]]
+        more: Floats = self._bytes[stages, choices] - self._bytes[stages, codes[stages]]
         weight = self.problem.fit.weight_bytes
         for device, users in enumerate(self._ring_users):
             slot_bytes = (weight * users[codes]).max()

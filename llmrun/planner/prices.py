@@ -130,7 +130,8 @@ class Market:
         whole = shares.max(axis=1) > 1 - 1e-6
         second_s = np.sort(reduced_s, axis=1)[:, 1] if reduced_s.shape[1] > 1 else np.zeros(len(whole))
         close = np.lexsort((second_s, whole))[:OPEN_TYPES]
-        return whole & ~np.isin(np.arange(len(whole)), close)
+        decided: NDArray[np.bool_] = whole & ~np.isin(np.arange(len(whole)), close)
+        return decided
 
     def _bounds(self, open_: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         upper = np.append(np.where(open_, self._types.size[:, None], 0.0).ravel(), [np.inf, np.inf])

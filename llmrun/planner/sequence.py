@@ -52,12 +52,18 @@ def go_round(types: StageTypes, codes: Ints, device_of: Ints, order: Sequence[in
     return arranged
 
 
-def spread_out(codes: Ints, phase: float = 0.5) -> Ints:
-    """The same codes, each at even distances (Bresenham's line for each of them)."""
+def spread_out(codes: Ints, phases: Floats | None = None) -> Ints:
+    """The same codes, each at even distances (Bresenham's line for each of them).
+
+    Args:
+        codes: any.
+        phases: for each choice ``(C,)`` where in its distance it begins, 0 to 1; half-way if not given.
+    """
     if not len(codes):
         return codes
     found, at, counts = np.unique(codes, return_inverse=True, return_counts=True)
     rank = np.empty(len(codes))
     for which in range(len(found)):
         rank[at == which] = np.arange(counts[which])
-    return codes[np.argsort((rank + phase) / counts[at], kind="stable")]
+    begin = 0.5 if phases is None else phases[codes]
+    return codes[np.argsort((rank + begin) / counts[at], kind="stable")]

@@ -1,0 +1,48 @@
+"""What holds for every search, whatever the model, the host and the budget."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_problem import draw_problem
+
+from llmrun.planner.aco import aco
+from llmrun.planner.exhaustive import exhaustive
+from llmrun.planner.floor import Floor
+from llmrun.planner.lean import leanest
+from llmrun.planner.problem import Effort
+from llmrun.planner.random_search import random_search
+from llmrun.planner.seeds import even, greedy
+
+some = settings(deadline=None, max_examples=25)
+drawn = st.integers(0, 10**6)
+
+
+@some
+@given(drawn, st.integers(1, 30), st.integers(0, 2), st.booleans(), st.integers(2, 300))
+def test_aco_is_no_worse_than_greedy_and_even(seed, n_layers, n_gpus, robust, evaluations):
+    problem = draw_problem(seed, n_layers, n_gpus, robust=robust)
+    effort = Effort(seed, evaluations)
+    found_s = problem.seconds(aco(problem, effort).best)[0]
+    assert found_s <= problem.seconds(greedy(problem, effort).best)[0]
+    assert found_s <= problem.seconds(even(problem, effort).best)[0]
+
+
+@some
+@given(drawn, st.integers(1, 30), st.integers(0, 2), st.sampled_from([aco, random_search, greedy, even]))
+def test_what_is_found_fits_if_anything_does(seed, n_layers, n_gpus, planner):
+    problem = draw_problem(seed, n_layers, n_gpus)
+    outcome = planner(problem, Effort(seed, 100))
+    assert problem.fit.fits(outcome.best)[0] == problem.fit.fits(leanest(problem))[0]
+    allowed = problem.allowed[np.arange(len(problem.allowed)), outcome.best.codes[0]]
+    assert allowed.all()
+    assert outcome.evaluations <= 100
+
+
+@some
+@given(drawn, st.integers(1, 3), st.integers(0, 2), st.sampled_from([aco, random_search]))
+def test_nothing_is_below_the_best_of_all(seed, n_layers, n_gpus, planner):
+    problem = draw_problem(seed, n_layers, n_gpus)
+    best = exhaustive(problem, Effort()).best
+    found_s = problem.seconds(planner(problem, Effort(seed, 100)).best)[0]
+    assert problem.seconds(best)[0] <= found_s
+    assert Floor(problem).seconds(best)[0] <= found_s * (1 + 1e-9)
