@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-COUNTS = 60
-"""Classes times choices, at most, where stages are unlike each other."""
+FEW_COUNTS, COUNTS = 100, 60
+"""Types times choices up to which every type is a class; beyond, classes times choices, at most."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def stage_classes(problem: Problem) -> StageClasses:
     types = stage_types(problem).of_stage
     weight_gib = problem.fit.weight_bytes / GIB
     n = len(types)
-    most = max(6, COUNTS // len(problem.choices))
     label = types.copy()
-    if types.max() + 3 > most:
+    if (types.max() + 1) * len(problem.choices) > FEW_COUNTS and n > 2:
+        most = max(6, COUNTS // len(problem.choices))
         order = np.argsort(weight_gib[:-2], kind="stable")
         label[:-2][order] = np.arange(n - 2) * (most - 2) // (n - 2)
     label[-2:] = np.arange(n, n + 2)[-min(n, 2) :]
