@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from common import argument_parser, note, print_host, table, write_samples
 from instances import SPREAD, Instance, make_instance
-from llmrun.planner.bound import lower_bound
+from llmrun.planner.bound import Bound, lower_bound
 
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.choices import Candidates
-from llmrun.planner.make import DEFAULT_PLANNER_S, PLANNERS
+from llmrun.planner.make import DEFAULT_PLANNER_S, search
 from llmrun.planner.problem import Effort, Problem
 from llmrun.planner.scenarios import Bandwidth, slower
 
@@ -66,28 +66,28 @@ def study(seed: int, small: bool) -> Result:
     instance = make_instance(seed, small=small)
     problem = instance.problem()
     began_s = time.perf_counter()
-    bound_s = lower_bound(problem).seconds
+    bound = lower_bound(problem)
     bound_time_s = time.perf_counter() - began_s
-    plans = {name: _solve(name, problem, bound_s) for name in NAMES}
+    plans = {name: _solve(name, problem, bound) for name in NAMES}
     losses = _losses(instance, plans["aco"][0])
     return Result(
         seed=seed,
         kind=instance.kind,
         n_layers=instance.spec.n_layers,
         n_gpus=instance.n_gpus,
-        bound_s=bound_s,
+        bound_s=bound.seconds,
         bound_time_s=bound_time_s,
         solved={name: solved for name, (_, solved) in plans.items()},
-        exhaustive_s=_solve("exhaustive", problem, bound_s)[1].seconds if small else None,
+        exhaustive_s=_solve("exhaustive", problem, bound)[1].seconds if small else None,
         loss_nominal=losses[0],
         loss_robust=losses[1],
     )
 
 
-def _solve(name: str, problem: Problem, bound_s: float) -> tuple[Candidates, Solved]:
-    effort = Effort.for_seconds(DEFAULT_PLANNER_S, problem, seed=0, bound_s=bound_s)
+def _solve(name: str, problem: Problem, bound: Bound) -> tuple[Candidates, Solved]:
+    effort = Effort.for_seconds(DEFAULT_PLANNER_S, problem, seed=0, bound_s=bound.seconds)
     began_s = time.perf_counter()
-    outcome = PLANNERS[name](problem, effort)
+    outcome = search(name, problem, effort, bound)
     time_s = time.perf_counter() - began_s
     return outcome.best, Solved(float(problem.seconds(outcome.best)[0]), time_s, outcome.evaluations)
 
@@ -95,11 +95,11 @@ def _solve(name: str, problem: Problem, bound_s: float) -> tuple[Candidates, Sol
 def _losses(instance: Instance, nominal: Candidates) -> tuple[dict[str, float], dict[str, float]]:
     """How much longer than the plan for the true speeds: the plan for the figures as measured, and the robust one."""
     robust_problem = instance.problem(robust=True)
-    robust = _solve("aco", robust_problem, lower_bound(robust_problem).seconds)[0]
+    robust = _solve("aco", robust_problem, lower_bound(robust_problem))[0]
     losses: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for name, truth in _truths(instance.speeds, instance.n_gpus).items():
         true_problem = replace(instance, speeds=truth).problem()
-        best = _solve("aco", true_problem, lower_bound(true_problem).seconds)[1].seconds
+        best = _solve("aco", true_problem, lower_bound(true_problem))[1].seconds
         found = [float(true_problem.seconds(plan)[0]) for plan in (nominal, robust)]
         best = min(best, *found)
         for loss, seconds in zip(losses, found, strict=True):

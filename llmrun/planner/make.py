@@ -10,18 +10,18 @@ from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.errors import UsageError
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.aco import aco
-from llmrun.planner.bound import lower_bound
+from llmrun.planner.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
 from llmrun.planner.cost import read_seconds
 from llmrun.planner.exhaustive import exhaustive
 from llmrun.planner.lean import leanest
 from llmrun.planner.memory import account, rings
-from llmrun.planner.milp import milp
+from llmrun.planner.milp import milp, rounded
 from llmrun.planner.over_budget import over_budget
 from llmrun.planner.pareto import nsga2
 from llmrun.planner.plan import CPU, Certificate, Placement, Plan, Slots
 from llmrun.planner.predict import predict
-from llmrun.planner.problem import Effort, Objective, Planner, Problem, make_problem
+from llmrun.planner.problem import Effort, Objective, Outcome, Planner, Problem, make_problem
 from llmrun.planner.random_search import random_search
 from llmrun.planner.scenarios import scenarios
 from llmrun.planner.seeds import even, greedy
@@ -60,28 +60,35 @@ def make_plan(
         UsageError: no planner of that name, or a context longer than the model's.
         PlanError: nothing fits; the message has the account and a hint that has been tried.
     """
-    search = find_planner(planner)
+    check_planner(planner)
     check_context(spec, workload)
     problem = make_problem(spec, workload, budget, scenarios(speeds), objective)
     lean = leanest(problem)
     if not problem.fit.fits(lean)[0]:
         raise over_budget(problem, lean)
-    bound_s = lower_bound(problem).seconds
-    outcome = search(problem, Effort.for_seconds(planner_s, problem, seed=seed, bound_s=bound_s))
+    bound = lower_bound(problem)
+    effort = Effort.for_seconds(planner_s, problem, seed=seed, bound_s=bound.seconds)
+    outcome = search(planner, problem, effort, bound)
     best = outcome.best if problem.fit.fits(outcome.best)[0] else lean
-    certificate = Certificate(objective, float(problem.seconds(best)[0]), bound_s, seed, outcome.evaluations)
+    certificate = Certificate(objective, float(problem.seconds(best)[0]), bound.seconds, seed, outcome.evaluations)
     return _plan(problem, best, speeds, planner, certificate)
 
 
-def find_planner(name: str) -> Planner:
-    """The planner of that name.
+def search(planner: str, problem: Problem, effort: Effort, bound: Bound) -> Outcome:
+    """What the planner of that name finds; the ants begin from the bound's own solution too."""
+    if planner == DEFAULT_PLANNER:
+        return aco(problem, effort, seeds=rounded(problem, bound))
+    return PLANNERS[planner](problem, effort)
+
+
+def check_planner(name: str) -> None:
+    """Refuse a planner that there is not.
 
     Raises:
-        UsageError: there is none.
+        UsageError: ``bad-option``.
     """
     if name not in PLANNERS:
         raise UsageError("bad-option", f"--planner {name}: no such planner", hint=f"one of {', '.join(PLANNERS)}")
-    return PLANNERS[name]
 
 
 def check_context(spec: ModelSpec, workload: Workload) -> None:
