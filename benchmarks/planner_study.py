@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from common import argument_parser, note, print_host, table, write_samples
 from instances import SPREAD, Instance, make_instance
-from llmrun.planner.bound import Bound, lower_bound
 
 from llmrun.hardware.speeds import Speeds
+from llmrun.planner.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates
 from llmrun.planner.make import DEFAULT_PLANNER_S, search
 from llmrun.planner.problem import Effort, Problem
