@@ -21,8 +21,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-FEW_COUNTS, COUNTS = 100, 60
-"""Types times choices up to which every type is a class; beyond, classes times choices, at most."""
+FEW_COUNTS = 100
+"""Types times choices up to which every type is a class."""
+
+MOST_CLASSES = (60, 12, 6)
+"""Beyond that, without a GPU, with one and with more: what HiGHS solves in a fraction of a second."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def stage_classes(problem: Problem) -> StageClasses:
     n = len(types)
     label = types.copy()
     if (types.max() + 1) * len(problem.choices) > FEW_COUNTS and n > 2:
-        most = max(6, COUNTS // len(problem.choices))
+        most = MOST_CLASSES[min(problem.costs[0].n_gpus, len(MOST_CLASSES) - 1)]
         order = np.argsort(weight_gib[:-2], kind="stable")
         label[:-2][order] = np.arange(n - 2) * (most - 2) // (n - 2)
     label[-2:] = np.arange(n, n + 2)[-min(n, 2) :]
