@@ -59,3 +59,22 @@ def weights_folder(folder: Path, nbytes: int = 70 * MIB) -> Path:
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(nbytes)
     return folder
+
+
+def _device_figures(device: str) -> dict[str, object]:
+    """All that the process that measures tells of a device."""
+    spread = {"p10": 2e10, "p50": 3e10, "p90": 4e10}
+    points = {"BF16": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), "F16": (1, 16, 512), "F32": (1, 16, 512)}
+    curves = {f"weights.{dtype}.{n}": 2e10 / (1 + n / 20) for dtype, counts in points.items() for n in counts}
+    rates = dict.fromkeys(("kv_bytes_per_s", "kv_flops_per_s", "attention_flops_per_s"), 5e9)
+    own = {**curves, **rates, "layer_s": 2e-4, "token_s": 1e-3, "element_s": 1e-9, "memory": spread}
+    if device == "cpu":
+        own |= {"slowdown": 1.2, "threads.1": 2e10, "threads.2": 3e10}
+    else:
+        paths = ("h2d_pageable_bytes_per_s", "d2h_pinned_bytes_per_s", "d2h_pageable_bytes_per_s")
+        own["link"] = {"h2d_pinned_bytes_per_s": spread, **dict.fromkeys(paths, 5e9), "latency_s": 1e-5}
+    return {f"{device}.{name}": figure for name, figure in own.items()}
+
+
+FIGURES = {"start": 2.5, **_device_figures("cpu"), **_device_figures("gpu:0")}
+"""By path, as that process tells them."""

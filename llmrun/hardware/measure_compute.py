@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from llmrun.hardware.speeds import Spread, WeightSpeed
+from llmrun.hardware.speeds import Spread
 from llmrun.hardware.target import Target
 from llmrun.hardware.timing import median_s, samples_s, spread
 from llmrun.units import MIB
@@ -15,13 +15,22 @@ from llmrun.units import MIB
 if TYPE_CHECKING:
     import torch
 
-TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+TOKENS = (1, 512, 64, 8, 2, 16, 128, 4, 32, 256)
+"""What BF16 is multiplied with, the most decisive first: the ends of the curve, then what lies between."""
+
+FEW_TOKENS = (1, 512, 16)
+"""What the dtypes are that few checkpoints have."""
+
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 COLUMNS = 4096
 MATRIX_BYTES = 86 * MIB
 """Of BF16 a matrix of 4096 x 11008, as a 7B model has; two of them take turns, so that no cache holds one."""
 
-FEWEST_ROWS = 512
+SMALL_MATRIX_BYTES, MANY_TOKENS = 16 * MIB, 64
+FEWEST_ROWS, GROWTH = 64, 4
+LEAST_S = 0.1
+"""For a point of a curve, even where no time is left."""
+
 PAST_TOKENS, CHUNK_TOKENS, CHUNK_PAST_TOKENS, HEAD_DIM = 4096, 512, 1536, 128
 
 
@@ -34,25 +43,30 @@ def memory_speed(target: Target, limit_s: float, at_least: int = 12) -> Spread:
     return spread([target.pool.nbytes / seconds for seconds in found])
 
 
-def weight_speed(target: Target, dtype: str, limit_s: float) -> WeightSpeed:
-    """The curve of one dtype over the number of tokens.
+def weight_rate(target: Target, dtype: str, tokens: int, limit_s: float) -> float:
+    """Bytes of weights a second in a product with so many tokens at once, in about ``limit_s``.
 
-    A device that is slow at many tokens gets fewer rows of the matrix, and where even ``FEWEST_ROWS`` take too long the
-    curve ends; beyond its end the last rate of FLOP/s holds.
+    Of one token the whole matrix is multiplied. Of more, ever more of its rows as long as that takes less than half of
+    the time: a slow device gets few, a busy one, on which the shortest call waits for its turn, many all the same.
     """
-    kind = torch_type(dtype)
-    point_s = limit_s / len(TOKENS)
-    most_rows = min(MATRIX_BYTES, target.pool.nbytes // 2) // (COLUMNS * kind.itemsize)
-    rows, rates = most_rows, list[float]()
-    for tokens in TOKENS:
-        if rates:  # at worst twice the time of half the tokens
-            row_s = 2 * COLUMNS * kind.itemsize / rates[-1]
-            rows = min(rows, max(FEWEST_ROWS, int(point_s / 4 / row_s)))
-            if FEWEST_ROWS * row_s > 4 * limit_s:
-                break
-        seconds = median_s(_product(target, kind, rows, tokens), point_s, synchronize=target.synchronize)
-        rates.append(rows * COLUMNS * kind.itemsize / seconds)
-    return WeightSpeed(dtype, TOKENS[: len(rates)], tuple(rates))
+    kind, limit_s = torch_type(dtype), max(limit_s, LEAST_S)
+    row_bytes = COLUMNS * kind.itemsize
+    most_rows = min(_matrix_bytes(target, tokens), target.pool.nbytes // 2) // row_bytes
+    rows = min(most_rows, max(FEWEST_ROWS, most_rows // tokens))
+    while True:
+        product = _product(target, kind, rows, tokens)
+        took_s = median_s(product, 0.0, at_least=1, synchronize=target.synchronize)
+        if rows == most_rows or took_s > limit_s / 2:
+            break
+        rows = min(GROWTH * rows, most_rows)
+    if took_s < limit_s / 2:
+        took_s = median_s(product, limit_s, synchronize=target.synchronize)
+    return rows * row_bytes / took_s
+
+
+def _matrix_bytes(target: Target, tokens: int) -> int:
+    """Of many tokens the CPU's FLOP/s are asked, not its memory's; a GPU has more units than a small matrix feeds."""
+    return SMALL_MATRIX_BYTES if tokens >= MANY_TOKENS and target.device.type == "cpu" else MATRIX_BYTES
 
 
 def _product(target: Target, dtype: torch.dtype, rows: int, tokens: int) -> Callable[[], object]:
@@ -73,11 +87,11 @@ def torch_type(dtype: str) -> torch.dtype:
 
 @dataclass(frozen=True)
 class AttentionSpeed:
-    """Attention of one token, whichever of the two takes longer; and of a chunk of a prompt."""
+    """Attention of one token, whichever of the first two takes longer; and of a chunk of a prompt."""
 
     kv_bytes_per_s: float
     kv_flops_per_s: float
-    chunk_flops_per_s: float
+    attention_flops_per_s: float
 
 
 def attention_speed(target: Target, dtype: str, limit_s: float) -> AttentionSpeed:
@@ -90,7 +104,7 @@ def attention_speed(target: Target, dtype: str, limit_s: float) -> AttentionSpee
     return AttentionSpeed(
         kv_bytes_per_s=max(nbytes / seconds for nbytes, _, seconds in pairs),
         kv_flops_per_s=max(flops / seconds for _, flops, seconds in pairs),
-        chunk_flops_per_s=_chunk(target, dtype, limit_s * 0.4),
+        attention_flops_per_s=_chunk(target, dtype, limit_s * 0.4),
     )
 
 

@@ -1,85 +1,124 @@
-"""All figures of one device: the CPU, or a GPU and its link."""
+"""What is measured of one device: the CPU, or a GPU and its link. Stages, the most decisive first.
+
+Each stage gives figures by name, of which ``device_figures`` makes a ``DeviceSpeed`` whichever of them there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from llmrun.errors import DeviceError
 from llmrun.hardware.direct_io import BLOCK_BYTES, READERS
 from llmrun.hardware.measure_compute import (
     COLUMNS,
-    DTYPES,
+    FEW_TOKENS,
     MATRIX_BYTES,
+    TOKENS,
     attention_speed,
     memory_speed,
     torch_type,
-    weight_speed,
+    weight_rate,
 )
 from llmrun.hardware.measure_disk import Blocks, Readers, opened, touched
 from llmrun.hardware.measure_layer import element_seconds, overheads
-from llmrun.hardware.speeds import CPU, DeviceSpeed, LinkSpeed, Spread, ThreadSpeed
+from llmrun.hardware.speeds import LinkSpeed, Spread
 from llmrun.hardware.target import Target
 from llmrun.hardware.timing import median_s, nothing, samples_s, spread
 from llmrun.units import MIB
 
-SHARES = {"BF16": 0.36, "F32": 0.12, "F16": 0.12, "memory": 0.1, "attention": 0.14, "layer": 0.08, "element": 0.08}
-"""Of the time for a device. BF16 gets most: nearly all checkpoints are."""
+DTYPE = "BF16"
+"""Of nearly all checkpoints; the others get fewer points."""
 
 PAGEABLE_BYTES, PINNED_BYTES, SMALL_BYTES = 32 * MIB, 64 * MIB, 64
 MOST_SLOWDOWN = 3.0
 
 
 @dataclass(frozen=True)
-class Computed:
-    """A device's figures, and what a token takes there beyond its layers."""
+class Stage:
+    """Something to measure.
 
-    device: DeviceSpeed
-    token_s: float
+    Attributes:
+        share: of the time, beside the shares of the others.
+        work: gives figures by name, in about so many seconds.
+    """
 
-
-def measure_device(target: Target, device: str, name: str, limit_s: float) -> Computed:
-    """The figures that every device has, in about ``limit_s``; called in inference mode."""
-    share = {part: share * limit_s for part, share in SHARES.items()}
-    attention = attention_speed(target, "BF16", share["attention"])
-    overhead = overheads(target, "BF16", share["layer"])
-    found = DeviceSpeed(
-        device=device,
-        name=name,
-        memory_bytes_per_s=memory_speed(target, share["memory"] / 2),
-        weights=tuple(weight_speed(target, dtype, share[dtype]) for dtype in DTYPES),
-        kv_bytes_per_s=attention.kv_bytes_per_s,
-        attention_flops_per_s=attention.chunk_flops_per_s,
-        layer_s=overhead.layer_s,
-        element_s=element_seconds(target, "BF16", share["element"]),
-        kv_flops_per_s=attention.kv_flops_per_s,
-    )
-    return Computed(found, overhead.token_s)
+    share: float
+    work: Callable[[float], Mapping[str, Any]]
 
 
-def measure_cpu(target: Target, name: str, limit_s: float) -> Computed:
-    """The CPU with all of torch's threads, and how its memory speed grows with them."""
-    computed = measure_device(target, CPU, name, limit_s)
-    threads = thread_speeds(target, SHARES["memory"] / 2 * limit_s)
-    return replace(computed, device=replace(computed.device, threads=threads))
+def run_stages(stages: Sequence[Stage], limit_s: float, tell: Callable[[str, Any], None]) -> None:
+    """Run them in order, in inference mode, telling each figure at once.
+
+    A stage that takes more than its share leaves the later ones less, down to one sample each.
+    """
+    deadline_s = time.perf_counter() + limit_s
+    for index, stage in enumerate(stages):
+        left_s = max(0.0, deadline_s - time.perf_counter())
+        share = stage.share / sum(later.share for later in stages[index:])
+        for name, figure in stage.work(share * left_s).items():
+            tell(name, figure)
 
 
-def thread_speeds(target: Target, limit_s: float) -> tuple[ThreadSpeed, ...]:
-    """Reading RAM with 1, 2, 4, ... and all threads that torch uses."""
+def cpu_stages(target: Target, files: Sequence[Path]) -> list[Stage]:
+    """Of the CPU with all of torch's threads; ``files`` are read meanwhile, if there are any."""
+    reading = [Stage(0.1, lambda limit_s: {"slowdown": reading_slowdown(target, files, limit_s)})] if files else []
+    threads = Stage(0.05, partial(thread_speeds, target))
+    return [*_decisive(target), *reading, _memory(target), threads, *_other_dtypes(target)]
+
+
+def gpu_stages(target: Target, *, pinned: bool = True) -> list[Stage]:
+    """Of a GPU: its link first, without which nothing is to be had of it."""
+    link = Stage(0.3, lambda limit_s: {"link": asdict(measure_link(target, pinned, limit_s))})
+    return [link, *_decisive(target), _memory(target), *_other_dtypes(target)]
+
+
+def _decisive(target: Target) -> list[Stage]:
+    return [
+        *_curve(target, DTYPE, TOKENS),
+        Stage(0.14, lambda limit_s: asdict(attention_speed(target, DTYPE, limit_s))),
+        Stage(0.1, lambda limit_s: asdict(overheads(target, DTYPE, limit_s))),
+        Stage(0.08, lambda limit_s: {"element_s": element_seconds(target, DTYPE, limit_s)}),
+    ]
+
+
+def _other_dtypes(target: Target) -> list[Stage]:
+    return [*_curve(target, "F16", FEW_TOKENS), *_curve(target, "F32", FEW_TOKENS)]
+
+
+def _curve(target: Target, dtype: str, counts: Sequence[int]) -> list[Stage]:
+    def point(tokens: int) -> Stage:
+        return Stage(
+            0.06 if tokens == 1 else 0.035,
+            lambda limit_s: {f"weights.{dtype}.{tokens}": weight_rate(target, dtype, tokens, limit_s)},
+        )
+
+    return [point(tokens) for tokens in counts]
+
+
+def _memory(target: Target) -> Stage:
+    return Stage(0.05, lambda limit_s: {"memory": asdict(memory_speed(target, limit_s))})
+
+
+def thread_speeds(target: Target, limit_s: float) -> dict[str, float]:
+    """Bytes of RAM read a second with 1, 2, 4, ... and all threads that torch uses, as ``threads.1`` and so on."""
     import torch
 
     most = torch.get_num_threads()
     counts = sorted({*(2**power for power in range(most.bit_length())), most})
+    found = {}
     try:
-        found = []
         for count in counts:
             torch.set_num_threads(count)
-            found.append(ThreadSpeed(count, memory_speed(target, limit_s / len(counts), at_least=3).p50))
-        return tuple(found)
+            found[f"threads.{count}"] = memory_speed(target, limit_s / len(counts), at_least=3).p50
     finally:
         torch.set_num_threads(most)
+    return found
 
 
 def reading_slowdown(target: Target, files: Sequence[Path], limit_s: float) -> float:

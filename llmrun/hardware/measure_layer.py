@@ -39,17 +39,18 @@ def overheads(target: Target, dtype: str, limit_s: float) -> Overheads:
     import torch
 
     few, many = (_token_of(target, dtype, n_layers) for n_layers in LAYERS)
-    slopes, rests = list[float](), list[float]()
-    deadline_s = time.perf_counter() + 0.8 * limit_s
     few(), many()
-    while len(slopes) < 2 or time.perf_counter() < deadline_s:  # in turns, so that both see the same machine
-        few_s, many_s = few(), many()
-        slopes.append((many_s - few_s) / (LAYERS[1] - LAYERS[0]))
-        rests.append(few_s - LAYERS[0] * slopes[-1])
+    fews, manies = list[float](), list[float]()
+    deadline_s = time.perf_counter() + 0.8 * limit_s
+    while len(fews) < 2 or time.perf_counter() < deadline_s:  # in turns, so that both see the same machine
+        fews.append(few())
+        manies.append(many())
+    few_s = median(fews)
+    slope_s = max(LEAST_S, (median(manies) - few_s) / (LAYERS[1] - LAYERS[0]))
     wrapper_s = median_s(_wrapper(), 0.05 * limit_s)
     logits = target.numbers(torch.float32, SAMPLED_VOCAB)
     sample_s = median_s(lambda: _sample(logits), 0.15 * limit_s)
-    return Overheads(max(LEAST_S, median(slopes)) + wrapper_s, max(LEAST_S, median(rests)) + sample_s)
+    return Overheads(slope_s + wrapper_s, max(LEAST_S, few_s - LAYERS[0] * slope_s) + sample_s)
 
 
 def _token_of(target: Target, dtype: str, n_layers: int) -> Callable[[], float]:
@@ -104,12 +105,13 @@ def _sample(logits: Any) -> int:  # noqa: ANN401
 def element_seconds(target: Target, dtype: str, limit_s: float) -> float:
     """What norms, rotation, activation and sums of a layer take, a token and element of (hidden + intermediate size).
 
-    A whole layer over 512 tokens, less its matrices and its attention, which are timed alone in the same turns.
+    A whole layer over 512 tokens, less its matrices and its attention, which are timed alone in the same turns. The
+    first turn, in which libraries choose their kernels, counts only where it took all the time.
     """
     whole, matrices, attention = _layer(target, dtype)
     found = list[float]()
     deadline_s = time.perf_counter() + limit_s
-    while len(found) < 3 or time.perf_counter() < deadline_s:
+    while not found or time.perf_counter() < deadline_s:
         times_s = []
         for work in (whole, matrices, attention):
             began_s = time.perf_counter()
@@ -117,7 +119,7 @@ def element_seconds(target: Target, dtype: str, limit_s: float) -> float:
             target.synchronize()
             times_s.append(time.perf_counter() - began_s)
         found.append(times_s[0] - times_s[1] - times_s[2])
-    return max(LEAST_ELEMENT_S, median(found[1:]) / CHUNK_TOKENS / (HIDDEN + INTERMEDIATE))
+    return max(LEAST_ELEMENT_S, median(found[1:] or found) / CHUNK_TOKENS / (HIDDEN + INTERMEDIATE))
 
 
 def _layer(target: Target, dtype: str) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:

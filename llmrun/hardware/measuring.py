@@ -11,48 +11,68 @@ import gc
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmrun.errors import LlmrunError
 from llmrun.hardware.process import process_io
+from llmrun.hardware.speeds import CPU
 from llmrun.hardware.target import POOL_BYTES
 from llmrun.units import MIB
 
 COLD_BYTES = 16 * MIB
 """More than this read from disk during the imports: they were not in the page cache."""
 
-CPU_SHARE, SLOWDOWN_SHARE, GPU_SHARE = 0.7, 0.08, 0.78
-"""Of a device's part of the time: what is asked for is overrun a little wherever one call takes long."""
+USED_SHARE = 0.9
+"""Of the time: the last stages overrun theirs a little."""
 
 LEAST_S, MOST_S = 0.5, 5.0
 """For a device, even where the imports took all the time there was; and where there is more than is of use."""
 
+LONG_START = 0.6
+"""Imports that take more than this share of the whole limit prolong it: the rest of it is for the figures, anyway."""
+
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and in which time."""
+    """What to measure, and in which time.
 
-    folder: str  # the checkpoint's, whose tokenizer and model are loaded as a run loads them
-    files: tuple[str, ...]  # to read while computing
-    cpu: str  # its name
-    gpus: tuple[tuple[str, str], ...]  # ("gpu:0", name)
+    Attributes:
+        folder: the checkpoint's, whose tokenizer and model are loaded as a run loads them.
+        files: to read while computing.
+        devices: the CPU first, then "gpu:0" and so on.
+        limit_s: for all of measuring.
+        left_s: of it when this process begins.
+        pool_bytes: memory to work in, on each device.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+    devices: tuple[str, ...]
     limit_s: float
+    left_s: float
     pool_bytes: int = POOL_BYTES
+
+    def end_s(self, start_s: float) -> float:
+        """Seconds of this process after which it has to end, if the start takes so long."""
+        if start_s <= LONG_START * self.limit_s:
+            return self.left_s
+        return max(self.left_s, start_s + (1 - LONG_START) * self.limit_s)
 
 
 def main() -> None:
     """Answer the request on standard input."""
     began_s = time.perf_counter()
     fields = json.load(sys.stdin)
-    request = Request(**(fields | {"gpus": tuple(map(tuple, fields["gpus"])), "files": tuple(fields["files"])}))
-    emit("start", start_seconds(Path(request.folder)))
-    measure_parts(request, request.limit_s - (time.perf_counter() - began_s))
+    request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}))
+    start_s = start_seconds(Path(request.folder))
+    emit("start", start_s)
+    measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
 
 
 def emit(part: str, value: Any) -> None:  # noqa: ANN401
-    """Tell one result, at once."""
+    """Tell one figure at once, by its path: ``cpu.weights.BF16.512``. Several may come as ``note``."""
     print(json.dumps({"part": part, "value": value}), flush=True)  # noqa: T201 - this is what the process is for
 
 
@@ -79,44 +99,33 @@ def start_seconds(folder: Path) -> float:
 
 
 def measure_parts(request: Request, left_s: float) -> None:
-    """Emit the figures of the CPU and of each GPU; a device that fails is noted and left out."""
+    """Emit the figures of one device after the other."""
     import torch
 
-    from llmrun.hardware.measure_device import measure_cpu, reading_slowdown
-    from llmrun.hardware.target import cpu_target
-
-    each_s = min(MOST_S, max(LEAST_S, left_s / (1 + len(request.gpus))))
+    deadline_s = time.perf_counter() + USED_SHARE * left_s
     with torch.inference_mode():
-        target = cpu_target(request.pool_bytes)
-        cpu = measure_cpu(target, request.cpu, CPU_SHARE * each_s)
-        emit("device", asdict(cpu.device))
-        emit("token", cpu.token_s)
-        if request.files:
-            try:
-                files = [Path(file) for file in request.files]
-                emit("slowdown", reading_slowdown(target, files, SLOWDOWN_SHARE * each_s))
-            except LlmrunError as error:
-                emit("note", f"reading beside computing: {error.message}")
-        for device, name in request.gpus:
-            _emit_gpu(device, name, each_s)
+        for index, device in enumerate(request.devices):
+            each_s = (deadline_s - time.perf_counter()) / (len(request.devices) - index)
+            _measure_one(request, device, min(MOST_S, max(LEAST_S, each_s)))
 
 
-def _emit_gpu(device: str, name: str, limit_s: float) -> None:
-    from llmrun.hardware.measure_device import measure_device, measure_link
-    from llmrun.hardware.target import cuda_target
+def _measure_one(request: Request, device: str, limit_s: float) -> None:
+    """A GPU that fails is told as such, and what comes of it is not used."""
+    from llmrun.hardware.measure_device import cpu_stages, gpu_stages, run_stages
+    from llmrun.hardware.target import cpu_target, cuda_target
+
+    def tell(name: str, figure: Any) -> None:  # noqa: ANN401
+        emit(f"{device}.{name}", figure)
 
     began_s = time.perf_counter()
     try:
-        target = cuda_target(int(device.removeprefix("gpu:")))
-        left_s = max(
-            LEAST_S, GPU_SHARE * limit_s - (time.perf_counter() - began_s)
-        )  # the context takes a second or more
-        computed = measure_device(target, device, name, 0.7 * left_s)
-        link = measure_link(target, pinned=True, limit_s=0.3 * left_s)
+        if device == CPU:
+            stages = cpu_stages(cpu_target(request.pool_bytes), [Path(file) for file in request.files])
+        else:
+            stages = gpu_stages(cuda_target(int(device.removeprefix("gpu:"))))
+        run_stages(stages, limit_s - (time.perf_counter() - began_s), tell)
     except (RuntimeError, AssertionError, LlmrunError) as error:  # CUDA's, and torch's where it has no CUDA
-        emit("note", f"{device} ({name}) could not be measured and is left out: {_first_line(error)}")
-    else:
-        emit("device", asdict(replace(computed.device, link=link)))
+        tell("failed", _first_line(error))
 
 
 def _first_line(error: Exception) -> str:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hosts import CPU_SPEED, HOST, SPEEDS, weights_folder
+from hosts import FIGURES, HOST, SPEEDS, weights_folder
 
 from llmrun.hardware import measuring
+from llmrun.hardware.asking import Found
 from llmrun.hardware.checks import faults
-from llmrun.hardware.measure_compute import attend, weight_speed
-from llmrun.hardware.measure_device import measure_cpu, measure_link, reading_slowdown
+from llmrun.hardware.measure import assemble
+from llmrun.hardware.measure_compute import attend, weight_rate
+from llmrun.hardware.measure_device import Stage, cpu_stages, gpu_stages, measure_link, reading_slowdown, run_stages
 from llmrun.hardware.measure_disk import checkpoint_files
 from llmrun.hardware.measuring import Request, measure_parts
 from llmrun.hardware.target import FILL_ELEMENTS, Target, cpu_target
@@ -35,21 +37,54 @@ def test_matrices_take_turns(target):
     assert first.data_ptr() == third.data_ptr() != second.data_ptr()
 
 
-def test_the_cpu_has_every_figure_and_each_within_reason(target):
+def test_the_cpu_tells_every_figure_and_each_within_reason(target, tmp_path, monkeypatch):
+    monkeypatch.setattr("llmrun.hardware.measure_compute.LEAST_S", 0.0)
+    told = {"start": 2.5}
+    stages = cpu_stages(target, checkpoint_files(weights_folder(tmp_path)))
     with torch.inference_mode():
-        computed = measure_cpu(target, "a processor", 0.1)
-    assert 0 < computed.token_s < 10
-    assert [curve.dtype for curve in computed.device.weights] == ["BF16", "F16", "F32"]
-    assert computed.device.threads[-1].threads == torch.get_num_threads()
-    assert list(faults(replace(HOST, speeds=replace(SPEEDS, devices=(computed.device,))))) == []
+        run_stages(stages, 0.1, lambda name, figure: told.setdefault(f"cpu.{name}", figure))
+    assert {path for path in FIGURES if not path.startswith("gpu")} - {"cpu.threads.2"} <= set(told)
+    host = replace(HOST, gpus=())
+    speeds = assemble(host, SPEEDS.disk, Found(told), ())
+    assert (speeds.notes, speeds.complete) == ((), True)
+    assert list(faults(replace(host, speeds=speeds))) == []
+    assert speeds.device("cpu").threads[-1].threads == torch.get_num_threads()
 
 
-def test_a_device_too_slow_for_many_tokens_has_a_shorter_curve(target, monkeypatch):
-    from llmrun.hardware import measure_compute
+def test_a_gpu_tells_of_its_link_first_and_then_what_a_cpu_does(target):
+    link, *others = gpu_stages(target, pinned=False)
+    with torch.inference_mode():
+        assert link.work(0.0).keys() == {"link"}
+        assert others[0].work(0.0).keys() == {"weights.BF16.1"}
+    assert len(others) == len(cpu_stages(target, [])) - 1  # all but the threads
 
-    monkeypatch.setattr(measure_compute, "median_s", lambda work, limit_s, **more: 100.0)
-    curve = weight_speed(target, "F32", 0.1)
-    assert curve.tokens == (1,)
+
+def test_the_most_decisive_is_measured_first(target):
+    told = []
+    with torch.inference_mode():
+        for stage in cpu_stages(target, [])[:3]:
+            told += stage.work(0.0)
+    assert told == ["weights.BF16.1", "weights.BF16.512", "weights.BF16.64"]
+
+
+def test_a_stage_that_takes_too_long_leaves_the_others_nothing_and_they_are_run(monkeypatch):
+    clock, limits, told = [0.0], [], {}
+
+    def work(limit_s):
+        limits.append(limit_s)
+        clock[0] += 8.0
+        return {f"figure {len(limits)}": limit_s}
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    run_stages([Stage(0.5, work), Stage(0.25, work), Stage(0.25, work)], 10.0, told.__setitem__)
+    assert limits == [5.0, 1.0, 0.0]
+    assert list(told) == ["figure 1", "figure 2", "figure 3"]
+
+
+@pytest.mark.parametrize(("call_s", "rows"), [(100.0, 64), (0.02, 2048)])
+def test_a_slow_device_gets_a_small_matrix(target, monkeypatch, call_s, rows):
+    monkeypatch.setattr("llmrun.hardware.measure_compute.median_s", lambda work, limit_s, **more: call_s)
+    assert weight_rate(target, "BF16", 512, 0.1) == pytest.approx(rows * 4096 * 2 / call_s)
 
 
 def test_a_link_is_measured_both_ways(target):
@@ -73,14 +108,11 @@ def test_attention_is_that_of_the_models(target):
     assert torch.allclose(attend(query, keys, keys, None), expected, atol=1e-6)
 
 
-def test_a_gpu_that_torch_does_not_have_is_noted_and_the_cpu_measured(monkeypatch, tmp_path):
+def test_a_gpu_that_torch_does_not_have_is_told_and_the_cpu_measured(monkeypatch, tmp_path):
     told = []
     monkeypatch.setattr(measuring, "emit", lambda part, value: told.append((part, value)))
-    monkeypatch.setattr("llmrun.hardware.measure_device.measure_cpu", lambda *rest: type("C", (), COMPUTED))
+    monkeypatch.setattr("llmrun.hardware.measure_device.cpu_stages", lambda *rest: [Stage(1, lambda s: {"layer_s": 2})])
     gone = f"gpu:{torch.cuda.device_count()}"
-    measure_parts(Request(str(tmp_path), (), "a processor", ((gone, "a GPU"),), 1.0, 32 * MIB), 0.1)
-    assert [part for part, _ in told] == ["device", "token", "note"]
-    assert f"{gone} (a GPU) could not be measured and is left out" in told[-1][1]
-
-
-COMPUTED = {"device": CPU_SPEED, "token_s": 0.001}
+    measure_parts(Request(str(tmp_path), (), ("cpu", gone), 1.0, 0.1, 32 * MIB), 0.1)
+    assert [part for part, _ in told] == ["cpu.layer_s", f"{gone}.failed"]
+    assert told[1][1]

@@ -5,16 +5,16 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hosts import CPU_SPEED, HOST, weights_folder
+from hosts import FIGURES, HOST, weights_folder
 
 from llmrun.errors import DeviceError, UsageError
 from llmrun.hardware import measure as module
+from llmrun.hardware.asking import OUT_OF_TIME, Found, ask
+from llmrun.hardware.checks import faults
+from llmrun.hardware.device_figures import CAUTIOUS_CPU
 from llmrun.hardware.measure import (
     CAUTIOUS_DISK,
     CAUTIOUS_START_S,
-    OUT_OF_TIME,
-    Found,
-    ask,
     assemble,
     cautious_speeds,
     limit_seconds,
@@ -26,7 +26,8 @@ from llmrun.hardware.timing import samples_s, spread
 from llmrun.units import MIB
 
 NO_GPU = replace(HOST, gpus=())
-REQUEST = Request("/nowhere", (), "a processor", (), 1.0, 32 * MIB)
+REQUEST = Request("/nowhere", (), ("cpu",), limit_s=30.0, left_s=30.0)
+SHORT = replace(REQUEST, limit_s=1.0, left_s=1.0)
 DISK = DiskSpeed(Spread(1e9, 2e9, 3e9), 1e9, 1e-4)
 
 
@@ -53,25 +54,78 @@ def test_one_sample_is_enough_of_work_that_takes_all_the_time():
 
 
 def test_what_a_process_tells_is_taken_and_the_rest_it_prints_is_not():
-    code = "print('Loading...')\n" + says(("start", 2.5), ("token", 0.001), ("note", "a note")) + "print('{\"part')"
-    found = ask(REQUEST, 30.0, command(code))
-    assert (found.start_s, found.token_s, found.notes, found.in_time) == (2.5, 0.001, ["a note"], True)
+    code = (
+        "print('Loading...')\n" + says(("start", 2.5), ("cpu.layer_s", 0.001), ("note", "a note")) + "print('{\"part')"
+    )
+    found = ask(REQUEST, command(code))
+    assert found == Found({"start": 2.5, "cpu.layer_s": 0.001}, ["a note"], True)
 
 
 def test_a_process_that_fails_leaves_what_it_told_before():
-    code = says(("start", 2.5)) + "raise SystemExit('out of memory')"
-    found = ask(REQUEST, 30.0, command(code))
-    assert found.start_s == 2.5
+    found = ask(REQUEST, command(says(("start", 2.5)) + "raise SystemExit('out of memory')"))
+    assert found.figures == {"start": 2.5}
     assert found.notes == ["the process that measures failed: out of memory"]
 
 
 def test_a_process_that_hangs_is_ended_and_leaves_what_it_told_before():
-    found = ask(REQUEST, 1.0, command(says(("start", 2.5)) + "import time; time.sleep(60)"))
-    assert (found.start_s, found.notes, found.in_time) == (2.5, [OUT_OF_TIME], False)
+    found = ask(SHORT, command(says(("start", 0.5)) + "import time; time.sleep(60)"))
+    assert found == Found({"start": 0.5}, [OUT_OF_TIME], False)
+
+
+def test_a_process_that_only_imports_is_not_waited_for_without_end():
+    assert ask(replace(SHORT, limit_s=0.2, left_s=0.1), command("import time; time.sleep(60)")).notes == [OUT_OF_TIME]
 
 
 def test_a_process_that_cannot_be_started_is_told():
-    assert "could not be started" in ask(REQUEST, 1.0, ("/nowhere/python",)).notes[0]
+    assert "could not be started" in ask(REQUEST, ("/nowhere/python",)).notes[0]
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(1.0, 7.0), (6.0, 7.0), (6.5, 10.5), (20.0, 24.0)])
+def test_long_imports_leave_the_figures_their_part_of_the_time(start_s, end_s):
+    assert replace(REQUEST, limit_s=10.0, left_s=7.0).end_s(start_s) == pytest.approx(end_s)
+
+
+def test_a_process_ended_half_way_gives_what_it_told_and_cautious_figures_for_the_rest():
+    told = [("start", 0.5), ("cpu.weights.BF16.1", 2e10), ("cpu.weights.BF16.512", 1e9), ("cpu.weights.BF16.64", 4e9)]
+    speeds = assemble(NO_GPU, DISK, ask(SHORT, command(says(*told) + "import time; time.sleep(60)")), ())
+    cpu = speeds.device("cpu")
+    assert (cpu.weights[0].tokens, cpu.weights[0].bytes_per_s) == ((1, 64, 512), (2e10, 4e9, 1e9))
+    assert [curve.bytes_per_s for curve in cpu.weights[1:]] == [(2e10, 2e9, 0.5e9), (2e10, 4e9, 1e9)]
+    assert (cpu.memory_bytes_per_s.p50, cpu.layer_s, cpu.kv_bytes_per_s) == (
+        2e10, CAUTIOUS_CPU.layer_s, CAUTIOUS_CPU.kv_bytes_per_s,
+    )  # fmt: skip
+    assert (speeds.startup_s, speeds.complete, speeds.notes[0]) == (0.5, False, OUT_OF_TIME)
+    for missing in ("attention, the time of a layer", "reading memory", "F16 and F32", "token", "reading beside"):
+        assert any(missing in note for note in speeds.notes)
+    assert list(faults(replace(NO_GPU, speeds=speeds))) == []
+
+
+DECISIVE = (
+    "cpu.weights.BF16.1",
+    "cpu.weights.BF16.512",
+    "cpu.kv_bytes_per_s",
+    "cpu.attention_flops_per_s",
+    "cpu.layer_s",
+)
+
+
+def test_what_decides_is_enough_to_be_kept():
+    few = {path: FIGURES[path] for path in (*DECISIVE, "cpu.weights.BF16.64", "cpu.kv_flops_per_s")}
+    assert assemble(NO_GPU, DISK, Found(few, in_time=False), ()).complete
+    for path in few:
+        assert not assemble(NO_GPU, DISK, Found({other: few[other] for other in few if other != path}), ()).complete
+
+
+def test_nothing_is_said_where_all_is_there():
+    speeds = assemble(HOST, DISK, Found(dict(FIGURES)), ())
+    assert (speeds.notes, speeds.complete) == ((), True)
+    assert [device.device for device in speeds.devices] == ["cpu", "gpu:0"]
+
+
+def test_a_dtype_with_one_point_says_too_little():
+    told = {path: rate for path, rate in FIGURES.items() if path not in ("cpu.weights.F32.16", "cpu.weights.F32.512")}
+    speeds = assemble(HOST, DISK, Found(told), ())
+    assert speeds.notes == ("processor: F32 not measured; taken as BF16 with half of its FLOP/s",)
 
 
 def test_all_that_is_missing_is_told_with_what_stands_in():
@@ -81,11 +135,24 @@ def test_all_that_is_missing_is_told_with_what_stands_in():
     assert [note.split(": ")[0] for note in speeds.notes] == ["processor", "gpu:0", "start"]
 
 
-def test_a_gpu_that_failed_is_told_once():
-    note = "gpu:0 (a GPU) could not be measured and is left out: CUDA error"
-    speeds = assemble(HOST, DISK, Found(start_s=2.0, devices=[CPU_SPEED], notes=[note]), ())
-    assert speeds.notes == (note,)
+def test_a_gpu_that_failed_is_told_once_and_left_out_though_it_told_figures():
+    speeds = assemble(HOST, DISK, Found({**FIGURES, "gpu:0.failed": "CUDA error"}), ())
+    assert speeds.notes == ("gpu:0 (a GPU) could not be measured and is left out: CUDA error",)
+    assert [device.device for device in speeds.devices] == ["cpu"]
     assert speeds.complete
+
+
+def test_a_processor_that_failed_on_the_way_is_told_and_used():
+    speeds = assemble(NO_GPU, DISK, Found({**FIGURES, "cpu.failed": "no memory"}), ())
+    assert speeds.notes == ("processor: measuring ended early: no memory",)
+    assert speeds.device("cpu").weights[0].bytes_per_s[0] == FIGURES["cpu.weights.BF16.1"]
+
+
+def test_a_gpu_whose_time_ran_out_is_not_kept_as_missing():
+    told = {path: figure for path, figure in FIGURES.items() if path.startswith(("start", "cpu"))}
+    speeds = assemble(HOST, DISK, Found(told), ())
+    assert speeds.notes == ("gpu:0: not measured, and not planned with",)
+    assert not speeds.complete
 
 
 def test_cautious_speeds_say_why_and_are_not_kept():
@@ -106,7 +173,7 @@ def test_a_disk_that_cannot_be_measured_is_taken_as_slow(tmp_path, monkeypatch, 
         raise fault
 
     monkeypatch.setattr(module, "measure_disk", fail)
-    monkeypatch.setattr(module, "ask", lambda request, limit_s: Found(start_s=2.0, devices=[CPU_SPEED]))
+    monkeypatch.setattr(module, "ask", lambda request: Found(dict(FIGURES)))
     speeds = measure(weights_folder(tmp_path), NO_GPU, limit_s=1.0)
     assert speeds.disk == CAUTIOUS_DISK
     assert speeds.notes[0].startswith(note)
@@ -117,7 +184,7 @@ def test_a_disk_that_cannot_be_measured_is_taken_as_slow(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(("nbytes", "says"), [(0, "no weights"), (5 * MIB, "only 5.0 MiB of weights")])
 def test_too_little_to_read_is_told(tmp_path, monkeypatch, nbytes, says):
     asked = []
-    monkeypatch.setattr(module, "ask", lambda request, limit_s: asked.append(request) or Found())
+    monkeypatch.setattr(module, "ask", lambda request: asked.append(request) or Found())
     speeds = measure(weights_folder(tmp_path, nbytes), NO_GPU, limit_s=1.0)
     assert says in speeds.notes[0]
     assert asked[0].files == ()
