@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 FEW_COUNTS = 100
 """Types times choices up to which every type is a class."""
 
-MOST_CLASSES = (60, 12, 6)
+MOST_CLASSES = (40, 9, 6)
 """Beyond that, without a GPU, with one and with more: what HiGHS solves in a fraction of a second."""
 
 
