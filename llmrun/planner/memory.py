@@ -9,15 +9,25 @@ from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.layout import layout
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.hardware.heap import MAPPED_BYTES
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
 from llmrun.settings import Budget, Workload
 from llmrun.units import MIB, format_bytes
 
-PROCESS_BYTES = 480 * MIB
-"""Interpreter, torch, transformers and libraries, with the file pages they map (`benchmarks/process_memory.py`)."""
+PROCESS_BYTES = 424 * MIB
+"""Interpreter, torch, transformers, planner and libraries, with the file pages they map.
+
+This and the next two are measured by `benchmarks/process_memory.py`.
+"""
 
 TOKENIZER_BYTES_PER_ENTRY = 2000
-"""RAM of a fast tokenizer for each entry of its vocabulary (`benchmarks/process_memory.py`)."""
+"""RAM that loading a fast tokenizer takes for each entry, with two merges an entry, as Llama 3 has."""
+
+LOADED_TOKENIZER_BYTES_PER_ENTRY = 450
+"""What of that is kept once it is loaded and the heap trimmed."""
+
+HEAP_BYTES = 32 * MIB
+"""The holes of the heap while it is computed (`llmrun/hardware/heap.py` limits them)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -53,28 +63,57 @@ def _visits(placement: Placement, device: str) -> bool:
 
 
 def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
-    """Upper estimate of the activations of one chunk of a prefill, the largest pass there is.
+    """Upper estimate of the activations of any request within the context: a last chunk that sees all of it."""
+    tokens = min(workload.prefill_chunk_tokens, workload.context_tokens)
+    states = workload.context_tokens * workload.batch * spec.hidden_size * item_bytes(spec.dtype)
+    return pass_bytes(spec, tokens, workload.context_tokens, workload.batch, masked=True) + states
 
-    Residual stream and norms (in fp32 for a while), the three MLP activations, queries, keys, values and the expanded
-    KV heads of one layer, the attention mask, the hidden states of the whole prompt, logits and what sampling sorts.
+
+def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *, masked: bool) -> int:
+    """Activations of one pass of ``tokens`` new tokens, the last of which attends to ``seen_tokens``.
+
+    Throughout: the embeddings, the residual, the normed states and a layer's output, and the mask. Beside them the
+    steps of a layer come one after the other; but of each piece the heap keeps what is below ``MAPPED_BYTES``, so that
+    adds up, and only what is above it is that of the greatest step.
+
+    Args:
+        masked: whether the new tokens follow others, so that attention takes a mask and repeated heads.
+    """
+    rows = tokens * batch
+    states = rows * spec.hidden_size * item_bytes(spec.dtype)
+    mask = rows * seen_tokens if masked else 0
+    steps = _steps(spec, rows, seen_tokens, batch, mask)
+    kept = sum(count * min(nbytes, MAPPED_BYTES) for step in steps for count, nbytes in step)
+    mapped = max(sum(count * max(0, nbytes - MAPPED_BYTES) for count, nbytes in step) for step in steps)
+    return 4 * states + mask + kept + mapped + HEAP_BYTES
+
+
+def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
+    """What transformers' ``LlamaDecoderLayer`` holds at once in each of its steps: how many pieces of how many bytes.
+
+    A norm in fp32 (the states, their squares, their product); queries with their rotation in the making, keys and
+    values repeated for the heads that share them, and the mask as numbers; three activations of the MLP. At the end
+    the logits in fp32 and what sampling sorts.
     """
     item = item_bytes(spec.dtype)
-    tokens = min(workload.prefill_chunk_tokens, workload.context_tokens) * workload.batch
-    hidden = tokens * spec.hidden_size * (4 * item + 2 * 4)
-    mlp = 3 * tokens * spec.intermediate_size * item
-    heads = 4 * tokens * spec.n_heads * spec.head_dim * item
-    expanded = (
-        2 * workload.context_tokens * spec.n_heads * spec.head_dim * item if spec.n_kv_heads < spec.n_heads else 0
-    )
-    mask = tokens * workload.context_tokens * (1 + item)
-    prompt = 2 * workload.context_tokens * spec.hidden_size * item
-    logits = 6 * spec.vocab_size * 4 * workload.batch
-    return max(mlp, heads + expanded + mask) + hidden + prompt + logits + 32 * MIB
+    width_bytes = spec.n_heads * spec.head_dim * item
+    repeated = seen_tokens * batch * width_bytes if mask and spec.n_kv_heads < spec.n_heads else 0
+    return [
+        [(3, rows * spec.hidden_size * 4)],
+        [(4, rows * width_bytes), (2, repeated), (1, mask * item)],
+        [(3, rows * spec.intermediate_size * item)],
+        [(8, batch * spec.vocab_size * 4)],
+    ]
 
 
 def process_bytes(spec: ModelSpec) -> int:
-    """What the process takes before the first weight."""
+    """What the process takes beside the model, at the most: while it loads the tokenizer."""
     return PROCESS_BYTES + TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
+
+
+def running_process_bytes(spec: ModelSpec) -> int:
+    """What the process takes beside the model while it computes."""
+    return PROCESS_BYTES + LOADED_TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
 
 
 def buffer_bytes(unit: UnitSpec) -> int:

@@ -12,10 +12,10 @@ from llmrun.hardware.speeds import Speeds
 from llmrun.planner.busy import busy_seconds, resources
 from llmrun.planner.choices import Candidates, Choice, stages, to_codes
 from llmrun.planner.cost import cost, read_seconds
-from llmrun.planner.memory import account
+from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
 from llmrun.planner.simulate import simulate
-from llmrun.settings import Budget, Workload
+from llmrun.settings import Workload
 
 
 def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload, *, idle_s: float = 0.0) -> Prediction:
@@ -60,7 +60,7 @@ def predict(
         tpot_s=float(times.tpot_s[0]),
         bytes_per_token=_bytes_per_token(spec, placements),
         busy=tuple(Busy(name, float(seconds)) for name, seconds in zip(resources(gpus), busy, strict=True)),
-        peak_bytes=_peak_bytes(spec, workload, placements, slots, gpus),
+        peak_bytes=peak_bytes(spec, workload, placements, slots),
     )
 
 
@@ -89,13 +89,3 @@ def _bytes_per_token(spec: ModelSpec, placements: Sequence[Placement]) -> dict[s
         if unit := staged.get(placement.unit):
             found[placement.home] = found.get(placement.home, 0) + unit.nbytes
     return dict(sorted(found.items()))
-
-
-def _peak_bytes(
-    spec: ModelSpec, workload: Workload, placements: Sequence[Placement], slots: Slots, gpus: Sequence[str]
-) -> dict[str, int]:
-    """The account for as long a context, and as large chunks, as the workload comes to."""
-    tokens = workload.past_tokens + workload.prompt_tokens + workload.new_tokens
-    reached = replace(workload, context_tokens=min(tokens, workload.context_tokens))
-    memory = account(spec, reached, Budget(0, dict.fromkeys(gpus, 0)), placements, slots)
-    return {one.device: one.nbytes for one in memory}
