@@ -14,7 +14,7 @@ from typing import Any
 
 from llmrun.hardware.measuring import Request
 
-OUT_OF_TIME = "measuring did not end in time; `LLMRUN_MEASURE_S=30 llmrun inspect --measure` gives it more"
+OUT_OF_TIME = "measuring did not end in time; `LLMRUN_MEASURE_S=30 llmrun inspect --refresh` gives it more"
 MARGIN_S = 0.3  # of the limit: for the interpreter to start and to end
 LOOK_S = 0.1
 LONGEST = 3.0

@@ -127,7 +127,7 @@ def _missing(device: str, own: Figures, curve: WeightSpeed) -> Iterator[str]:
     who = "processor" if device == CPU else device
     if len(curve.tokens) < ENOUGH_POINTS:
         counts = " and ".join(map(str, curve.tokens))
-        yield f"{who}: products measured for {counts} tokens only; the others follow from those"
+        yield f"{who}: of BF16's curve only the points at {counts} measured; the others follow from those"
     missing = dict.fromkeys(label for figure, label in SINGLE.items() if figure not in own)
     if missing:
         yield f"{who}: {', '.join(missing)} not measured; cautious figures stand in"

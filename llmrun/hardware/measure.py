@@ -60,10 +60,10 @@ def limit_seconds(env: Mapping[str, str] = os.environ) -> float:
 def measure(
     path: Path, profile: HardwareProfile, *, limit_s: float = DEFAULT_LIMIT_S, notify: Notify = lambda note: None
 ) -> Speeds:
-    """Measure this host: in at most ``limit_s`` where the imports take less than 60 % of it, as they do in 6 of 10 s.
+    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
 
-    Where they take longer, the figures still get the other 40 %, after imports that are waited for up to three times
-    the limit.
+    That is 5.8 of 10 s. Where they take longer, the figures still get 4 s (in proportion, of another limit), after
+    imports that are waited for up to three times the limit.
 
     Args:
         path: the folder of the checkpoint, whose own bytes are read.
