@@ -28,6 +28,8 @@ from llmrun.planner.make import DEFAULT_PLANNER_S, search
 from llmrun.planner.problem import Effort, Problem
 from llmrun.planner.scenarios import Bandwidth, slower
 
+LOOSE, LONGER_S = 0.02, 10.0  # a larger gap than that is looked at for longer
+TRUTH_S = 0.3  # for the plan of each of the true bandwidths
 NAMES = ("greedy", "even", "random", "milp", "aco")
 WRONG = {"disk": [Bandwidth.DISK], "memory": [Bandwidth.MEMORY], "link": [Bandwidth.LINK]}
 
@@ -53,6 +55,7 @@ class Result:
     bound_time_s: float
     solved: dict[str, Solved]
     exhaustive_s: float | None
+    longer_s: float | None
     loss_nominal: dict[str, float]
     loss_robust: dict[str, float]
 
@@ -69,6 +72,8 @@ def study(seed: int, small: bool) -> Result:
     bound = lower_bound(problem)
     bound_time_s = time.perf_counter() - began_s
     plans = {name: _solve(name, problem, bound) for name in NAMES}
+    found_s = plans["aco"][1].seconds
+    loose = not small and found_s > (1 + LOOSE) * bound.seconds
     losses = _losses(instance, plans["aco"][0])
     return Result(
         seed=seed,
@@ -79,13 +84,16 @@ def study(seed: int, small: bool) -> Result:
         bound_time_s=bound_time_s,
         solved={name: solved for name, (_, solved) in plans.items()},
         exhaustive_s=_solve("exhaustive", problem, bound)[1].seconds if small else None,
+        longer_s=min(found_s, _solve("aco", problem, bound, LONGER_S)[1].seconds) if loose else None,
         loss_nominal=losses[0],
         loss_robust=losses[1],
     )
 
 
-def _solve(name: str, problem: Problem, bound: Bound) -> tuple[Candidates, Solved]:
-    effort = Effort.for_seconds(DEFAULT_PLANNER_S, problem, seed=0, bound_s=bound.seconds)
+def _solve(
+    name: str, problem: Problem, bound: Bound, planner_s: float = DEFAULT_PLANNER_S
+) -> tuple[Candidates, Solved]:
+    effort = Effort.for_seconds(planner_s, problem, seed=0, bound_s=bound.seconds)
     began_s = time.perf_counter()
     outcome = search(name, problem, effort, bound)
     time_s = time.perf_counter() - began_s
@@ -99,7 +107,7 @@ def _losses(instance: Instance, nominal: Candidates) -> tuple[dict[str, float], 
     losses: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for name, truth in _truths(instance.speeds, instance.n_gpus).items():
         true_problem = replace(instance, speeds=truth).problem()
-        best = _solve("aco", true_problem, lower_bound(true_problem))[1].seconds
+        best = _solve("aco", true_problem, lower_bound(true_problem), TRUTH_S)[1].seconds
         found = [float(true_problem.seconds(plan)[0]) for plan in (nominal, robust)]
         best = min(best, *found)
         for loss, seconds in zip(losses, found, strict=True):
@@ -140,6 +148,29 @@ def exhaustive_table(results: Sequence[Result]) -> str:
     rows = [[name, *quantiles([r.solved[name].seconds / best - 1 for r, best in solved])] for name in NAMES]
     rows.append(["the bound (best plan / bound - 1)", *quantiles([best / r.bound_s - 1 for r, best in solved])])
     return table([f"{len(solved)} small instances", "gap to the best plan, median %", "p95 %", "worst %"], rows)
+
+
+def longer_table(results: Sequence[Result]) -> str:
+    """Where the gap is large: how much of it a run of ten times the effort still closes."""
+    loose = [(result, result.longer_s) for result in results if result.longer_s is not None]
+    if not loose:
+        return f"no gap of aco is above {100 * LOOSE:.0f} %"
+    rows = [
+        ["gap of aco", *quantiles([result.gap("aco") for result, _ in loose])],
+        ["of ten times the effort", *quantiles([longer_s / result.bound_s - 1 for result, longer_s in loose])],
+        ["what that found", *quantiles([r.solved["aco"].seconds / longer_s - 1 for r, longer_s in loose])],
+    ]
+    return table([f"{len(loose)} instances with a gap above {100 * LOOSE:.0f} %", "median %", "p95 %", "worst %"], rows)
+
+
+def group_table(results: Sequence[Result]) -> str:
+    """The gap of aco by what the instance is."""
+    groups: dict[str, list[float]] = {}
+    for result in results:
+        for name in (f"{result.n_gpus} GPUs", result.kind):
+            groups.setdefault(name, []).append(result.gap("aco"))
+    rows = [[f"{name} ({len(gaps)})", *quantiles(gaps)] for name, gaps in sorted(groups.items())]
+    return table(["aco, by kind of instance", "gap, median %", "p95 %", "worst %"], rows)
 
 
 def loss_table(results: Sequence[Result]) -> str:
@@ -213,7 +244,13 @@ def main() -> int:
                 f"aco {100 * result.gap('aco'):.2f} %"
             )
     large = [result for result in results if result.exhaustive_s is None]
-    for text in (gap_table(large), exhaustive_table(results), loss_table(large)):
+    for text in (
+        gap_table(large),
+        group_table(large),
+        longer_table(large),
+        exhaustive_table(results),
+        loss_table(large),
+    ):
         print(f"\n{text}")
     worst = sorted(large, key=lambda result: -result.gap("aco"))[:5]
     print(
