@@ -39,10 +39,10 @@ def overheads(target: Target, dtype: str, limit_s: float) -> Overheads:
     import torch
 
     few, many = (_token_of(target, dtype, n_layers) for n_layers in LAYERS)
-    few(), many()
+    few()  # libraries choose their kernels, the same for more layers
     fews, manies = list[float](), list[float]()
     deadline_s = time.perf_counter() + 0.8 * limit_s
-    while len(fews) < 2 or time.perf_counter() < deadline_s:  # in turns, so that both see the same machine
+    while not fews or time.perf_counter() < deadline_s:  # in turns, so that both see the same machine
         fews.append(few())
         manies.append(many())
     few_s = median(fews)
