@@ -38,6 +38,9 @@ DTYPE = "BF16"
 PAGEABLE_BYTES, PINNED_BYTES, SMALL_BYTES = 32 * MIB, 64 * MIB, 64
 MOST_SLOWDOWN = 3.0
 
+FIRST_POINTS = 4
+"""Of the curve, before attention and overheads: these tell more than what lies between the points."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -80,10 +83,11 @@ def gpu_stages(target: Target, *, pinned: bool = True) -> list[Stage]:
 
 def _decisive(target: Target) -> list[Stage]:
     return [
-        *_curve(target, DTYPE, TOKENS),
+        *_curve(target, DTYPE, TOKENS[:FIRST_POINTS]),
         Stage(0.14, lambda limit_s: asdict(attention_speed(target, DTYPE, limit_s))),
         Stage(0.1, lambda limit_s: asdict(overheads(target, DTYPE, limit_s))),
         Stage(0.08, lambda limit_s: {"element_s": element_seconds(target, DTYPE, limit_s)}),
+        *_curve(target, DTYPE, TOKENS[FIRST_POINTS:]),
     ]
 
 
