@@ -75,7 +75,7 @@ def main() -> int:
         environment = os.environ | {"LLMRUN_CACHE": cache}
         command = [sys.executable, "-m", "llmrun", "inspect", "--measure", "--path", str(folder)]
         with SmallMachine(Limits(args.ram + GIB, args.disk), folder, cold=False) as machine:
-            wait_for(machine.popen(command, stdout=subprocess.DEVNULL, env=environment), 0.0)
+            wait_for(machine.popen(command, stdout=subprocess.PIPE, env=environment), 0.0)
         for turn in range(args.runs):
             for planner in args.planners[:: 1 if turn % 2 else -1]:  # each goes first every other time
                 runs[planner].append(run(folder, planner, args, environment))

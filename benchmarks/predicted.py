@@ -92,7 +92,8 @@ def measure_host(setup: Setup, cache: Path) -> None:
     """Measure the small machine once; later runs find it in ``cache``."""
     with SmallMachine(setup.limits, setup.folder, cold=False) as machine:
         command = [sys.executable, "-m", "llmrun", "inspect", "--measure", "--path", str(setup.folder)]
-        wait_for(machine.popen(command, stderr=sys.stderr.fileno(), env=os.environ | {"LLMRUN_CACHE": str(cache)}), 0.0)
+        environment = os.environ | {"LLMRUN_CACHE": str(cache)}
+        note(wait_for(machine.popen(command, stdout=subprocess.PIPE, env=environment), 0.0).output)
 
 
 def write_prompt(setup: Setup, file: Path) -> None:
