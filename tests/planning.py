@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 from tiny_spec import model
 
-from llmrun.settings import Workload
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
+from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 
 sizes = st.integers(1, 300).map(lambda n: n * MIB)
@@ -23,3 +24,20 @@ def model_of(draw, layers):
     """A model of such layers."""
     kv_bytes = draw(st.sampled_from([0, 1024, 16384]))
     return model(draw(layers), draw(sizes), tied=draw(st.booleans()), kv_bytes_per_token=kv_bytes)
+
+
+@st.composite
+def budgets_for(draw, spec, work, *, lowest=-0.1):
+    """Nought to two GPUs; of each memory so much that nothing, a part or all of the model fits."""
+    beside = workspace_bytes(spec, work) + spec.kv_bytes_per_token * work.context_tokens
+    shares = st.floats(lowest, 1.2).map(lambda share: beside + int(share * spec.nbytes))
+    n_gpus = draw(st.sampled_from([0, 0, 1, 2]))
+    ram_bytes = process_bytes(spec) + draw(shares)
+    return Budget(ram_bytes, {f"gpu:{k}": CUDA_CONTEXT_BYTES + draw(shares) for k in range(n_gpus)})
+
+
+@st.composite
+def cases(draw, layers, *, lowest=-0.1):
+    """A model, a workload and a budget that is tight for it."""
+    spec, work = draw(model_of(layers)), draw(works)
+    return spec, work, draw(budgets_for(spec, work, lowest=lowest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ Ints = NDArray[np.int64]
 def leanest(problem: Problem) -> Candidates:
     """Everything streamed through one slot, and as few layers as it needs on the GPUs; what exceeds least if none fits.
 
-    A layer that a GPU computes has its KV cache there, so the GPUs may hold what the RAM cannot.
+    A layer that a GPU computes has its KV cache there, so the GPUs may hold what the RAM cannot. Layers that differ and
+    several GPUs are a problem of packing, for which this is a good way and not always the best.
     """
     rows = [_all_on_cpu(problem)]
     for gpu in (choice.device for choice in problem.choices if choice.home == choice.device != CPU):
@@ -41,20 +41,31 @@ def _all_on_cpu(problem: Problem) -> Ints:
 def _with_gpu(problem: Problem, row: Ints, gpu: str) -> Iterator[Ints]:
     """One layer more after the other of those on the CPU, for each size that the ring there may have.
 
-    The largest KV caches come first, from each size of these on: the largest may not fit. Of equal ones the largest
-    layers do, which leaves the small ones for smaller rings.
+    The largest KV caches that fit come first. Where these are the same the largest layers do, which leaves the small
+    ones for the smaller rings of other GPUs.
     """
     code = problem.choices.index(Choice(DISK, gpu, gpu))
     size, kv = problem.fit.weight_bytes, problem.fit.kv_bytes
     on_cpu = row == _all_on_cpu(problem)
     layers = [i for i, unit in enumerate(stages(problem.spec)) if on_cpu[i] and unit.kind is UnitKind.LAYER]
     layers.sort(key=lambda i: (-kv[i], -size[i]))
-    for slot_bytes, kv_bytes in product(np.unique(size[layers]), np.unique(kv[layers])):
-        filled = row.copy()
+    for slot_bytes in np.unique(size[layers])[::-1]:
+        filled, room_bytes = row.copy(), _room_bytes(problem, row, gpu, int(slot_bytes))
         for layer in layers:
-            if size[layer] <= slot_bytes and kv[layer] <= kv_bytes:
+            if size[layer] <= slot_bytes and kv[layer] <= room_bytes:
+                room_bytes -= int(kv[layer])
                 filled[layer] = code
                 yield filled.copy()
+
+
+def _room_bytes(problem: Problem, row: Ints, gpu: str, slot_bytes: int) -> int:
+    """For KV caches on a GPU that computes nothing yet, beside a ring of one such slot."""
+    fit, layer = problem.fit, problem.fit.weight_bytes.tolist().index(slot_bytes)
+    trial = row.copy()
+    trial[layer] = problem.choices.index(Choice(DISK, gpu, gpu))
+    device = fit.devices.index(gpu)
+    used_bytes = int(fit.used_bytes(_one_slot([trial]))[0, device])
+    return int(fit.budget_bytes[device]) - used_bytes + int(fit.kv_bytes[layer])
 
 
 def _one_slot(rows: Sequence[Ints]) -> Candidates:
