@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
 from llmrun.planner.frames import Frame, first_frames, neighbours
+from llmrun.planner.pace import paced_codes
 from llmrun.planner.plan import Slots
 from llmrun.planner.polish import Polisher
 from llmrun.planner.prices import Market, Prices
@@ -28,6 +29,7 @@ FRAMES = 8  # the most promising
 TURNS = (1, 2, 0)  # how often the computation goes round the devices; 0: as the relaxed plan has it
 ORDERS = 6
 CLOSED = 1e-30  # never drawn, unless there is nothing else
+OFFSETS = (0.0, 0.5, 1.0)  # of the first turns of what is paced by the clock
 ANYTHING = 1e-3  # of a share, so that where the relaxed plan has nothing the next best is taken
 
 
@@ -73,13 +75,24 @@ class Guide:
             if codes is None:
                 codes = self.polisher.polish(candidates.take(np.array([row])), random).codes[0]
             plans.append(codes)
-        at = np.repeat(np.arange(len(frames)), len(self._arrangements))
-        around = [go_round(self._types, codes, self._device_of, o, t) for codes in plans for t, o in self._arrangements]
-        slots = [self.prices[frames[k]].frame.slots for k in at]
-        exact = Candidates(np.array(around), np.array([s.host for s in slots]), np.array([s.gpu for s in slots]))
+        exact = [self._exact(codes) for codes in plans]
+        at = np.repeat(frames, [len(rows) for rows in exact])
+        shaped = self.shaper.shape(self._with_slots(np.concatenate(exact), at), at)
         shares = np.stack([self._shares(codes) for codes in plans])
         drawn, of_frame = self.arranged(shares, frames, [self.prices[frame].frame.slots for frame in frames])
-        return join([self.shaper.shape(exact, frames[at]), drawn]), np.concatenate([frames[at], of_frame])
+        return join([shaped, drawn]), np.concatenate([at, of_frame])
+
+    def _exact(self, codes: Ints) -> Ints:
+        """``(M, n)``: the same choices of each type in all arrangements, then paced by the clock."""
+        counts = np.zeros((len(self._types), self.problem.allowed.shape[1]), dtype=np.int64)
+        np.add.at(counts, (self._types.of_stage, codes), 1)
+        around = [go_round(self._types, codes, self._device_of, order, turns) for turns, order in self._arrangements]
+        paced = [paced_codes(self.problem.costs[0], self._types.of_stage, counts, offset) for offset in OFFSETS]
+        return np.unique(np.array(around + paced), axis=0)
+
+    def _with_slots(self, codes: Ints, frames: Ints) -> Candidates:
+        slots = [self.prices[frame].frame.slots for frame in frames]
+        return Candidates(codes, np.array([s.host for s in slots]), np.array([s.gpu for s in slots]))
 
     def arranged(self, shares: Floats, frames: Ints, slots: Sequence[Slots]) -> tuple[Candidates, Ints]:
         """``K`` plans, as shares ``(K, n, C)``, in all arrangements; and which frame each candidate is of."""

@@ -22,8 +22,14 @@ Floats = NDArray[np.float64]
 HOST_SLOTS = (1, 2, 3, 4, 6, 8)
 GPU_SLOTS = (1, 2, 3)
 
-STAGE_S = 0.8e-6
-"""A search takes about this for each candidate, stage and scenario, once more for each GPU (measured)."""
+CANDIDATE_S, STAGE_S = 5e-5, 1e-6
+"""What a search takes for a candidate and for each stage of it, once for each scenario and once more (measured)."""
+
+BEGIN_S = 0.03
+"""Before it simulates: relaxed plans, for each choice that there is."""
+
+USED = 0.8
+"""Of the time that it may take: machines differ, and work is counted here, not time."""
 
 MIN_EVALUATIONS = 200
 
@@ -90,9 +96,12 @@ class Effort:
     @classmethod
     def for_seconds(cls, planner_s: float, problem: Problem, *, seed: int = 0, bound_s: float = 0.0) -> Effort:
         """What a search can do in about ``planner_s`` seconds on two cores of a small machine."""
-        n_gpus = len({choice.device for choice in problem.choices}) - 1
-        each_s = STAGE_S * len(problem.allowed) * len(problem.costs) * (1 + n_gpus)
-        return cls(seed, max(MIN_EVALUATIONS, int(planner_s / each_s)), bound_s)
+        n, kinds = len(problem.allowed), 1 + len(problem.costs)
+        each_s = kinds * (CANDIDATE_S + STAGE_S * n)
+        if kinds > 2:  # half of them are simulated for one scenario only
+            each_s = (each_s + 2 * (CANDIDATE_S + STAGE_S * n)) / 2
+        search_s = USED * planner_s - BEGIN_S * len(problem.choices)
+        return cls(seed, max(MIN_EVALUATIONS, int(search_s / each_s)), bound_s)
 
 
 @dataclass(frozen=True)

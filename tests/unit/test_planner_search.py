@@ -7,7 +7,7 @@ import pytest
 from made_problem import any_candidates, draw_problem, every_candidate
 
 from llmrun.errors import UsageError
-from llmrun.planner.aco import AcoParameters, Trails, aco
+from llmrun.planner.aco import aco
 from llmrun.planner.exhaustive import exhaustive
 from llmrun.planner.floor import Floor
 from llmrun.planner.guide import make_guide
@@ -19,6 +19,7 @@ from llmrun.planner.seeds import even, filled, greedy
 from llmrun.planner.sequence import diffuse, go_round, spread_out
 from llmrun.planner.shape import Shaper
 from llmrun.planner.stage_types import stage_types
+from llmrun.planner.trails import AcoParameters, Trails
 from llmrun.settings import Budget
 
 LITTLE_EFFORT = Effort(evaluations=600)
