@@ -85,7 +85,7 @@ class _Colony:
         """The opening for the host as measured; its places then weighed, and the best improved, in all scenarios."""
         search, problem = self.search, self.search.problem
         effort = Effort(search.effort.seed, int(search.left * SCOUTED))
-        scout = Search(replace(problem, costs=problem.costs[:1]), effort)
+        scout = Search(replace(problem, costs=problem.costs[:1]), effort, first=search.best)
         scout.weigh_all(search.best)
         places = opening.places(scout)
         search.evaluations += scout.evaluations

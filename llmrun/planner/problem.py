@@ -28,7 +28,7 @@ CANDIDATE_S, STAGE_S = 5e-5, 1e-6
 BEGIN_S = 0.03
 """Before it simulates: relaxed plans, for each choice that there is."""
 
-USED = 0.8
+USED = 0.75
 """Of the time that it may take: machines differ, and work is counted here, not time."""
 
 MIN_EVALUATIONS = 200

@@ -15,7 +15,7 @@ from llmrun.planner.problem import Effort, Outcome, Problem
 
 Floats = NDArray[np.float64]
 
-DRAWN = 4
+DRAWN = 3
 """A search that draws so many times what it may simulate, because most need not be, has seen enough."""
 
 MARGIN = 1e-9  # of a gain, as a share: less is rounding
@@ -23,19 +23,24 @@ MARGIN = 1e-9  # of a gain, as a share: less is rounding
 
 @dataclass
 class Search:
-    """The state of one search. Its first best is the leanest candidate: where that does not fit, nothing does."""
+    """The state of one search.
+
+    Its best is the ``first`` candidate, not yet simulated, until something is; the leanest if none is given. Where that
+    does not fit, nothing does.
+    """
 
     problem: Problem
     effort: Effort
     best_s: float = np.inf
     evaluations: int = 0
     drawn: int = 0  # simulated or not
+    first: Candidates | None = None
     best: Candidates = field(init=False)
     hopeless: bool = field(init=False)
     _seen: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.best = leanest(self.problem)
+        self.best = self.first or leanest(self.problem)
         self.hopeless = not self.problem.fit.fits(self.best)[0]
 
     @cached_property

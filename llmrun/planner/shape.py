@@ -87,11 +87,13 @@ class Shaper:
                 last_resort = self._clearing if device else self._leaving
                 self._evict(now, device, last_resort[device], free.released)
         bad = ~self.problem.fit.fits(now)
-        now.codes[bad], now.host_slots[bad], now.gpu_slots[bad] = (
-            self._lean.codes[0],
-            self._lean.host_slots[0],
-            self._lean.gpu_slots[0],
-        )
+        if bad.any():
+            lean = self._lean
+            now.codes[bad], now.host_slots[bad], now.gpu_slots[bad] = (
+                lean.codes[0],
+                lean.host_slots[0],
+                lean.gpu_slots[0],
+            )
         return candidates.replaced(rows, now)
 
     def fill(self, candidates: Candidates, freedom: Freedom) -> Candidates:
