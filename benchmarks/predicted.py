@@ -36,10 +36,9 @@ SETUPS = (  # model, share of its bytes that is allowed, context, disk, new toke
     (1, 0.50, 512, "500M", 8),
     (1, 1.20, 512, None, 32),
     (2, 0.20, 512, None, 10),
-    (2, 0.40, 4096, None, 10),
+    (2, 0.40, 512, None, 10),
     (2, 0.60, 512, "1G", 8),
     (2, 0.80, 512, None, 16),
-    (2, 1.20, 512, None, 16),
 )
 TEXT = "The lighthouse keeper wrote down the wind, the ships and the state of the lamp every night. "
 

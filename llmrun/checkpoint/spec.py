@@ -99,6 +99,12 @@ class ModelSpec:
         """Multiply-adds counted as two, attention over the past left out."""
         return sum(unit.flops_per_token for unit in self.units)
 
+    @property
+    def layer_shape(self) -> str:
+        """What decides how fast its layers compute, in words: models that share it share measured figures."""
+        heads = f"{self.n_heads}/{self.n_kv_heads} heads of {self.head_dim}"
+        return f"{self.model_type} {self.hidden_size} x {self.intermediate_size}, {heads}, {self.dtype}"
+
     def unit(self, name: str) -> UnitSpec:
         """The unit of that name.
 

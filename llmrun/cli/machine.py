@@ -76,7 +76,7 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machi
     folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
     profile = with_disk(probe(), folder, try_direct=may_measure)
     if spec.is_local and (may_measure or is_too_small(folder)):  # nothing is measured for a model that small
-        return Machine(profile, speeds_for(profile, folder, notify))
+        return Machine(profile, speeds_for(profile, folder, notify, spec.layer_shape))
     speeds = cached_speeds(profile, notify)
     if speeds is None and may_measure:
         speeds = measure_once(profile, folder, notify)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files, measure_disk, sample_bytes
 from llmrun.hardware.measuring import Request
 from llmrun.hardware.profile import HardwareProfile
-from llmrun.hardware.speeds import CPU, DiskSpeed, Speeds, Spread
+from llmrun.hardware.speeds import CPU, DiskSpeed, LayerSpeed, Speeds, Spread
 from llmrun.hardware.target import POOL_BYTES
 from llmrun.units import MIB, format_bytes
 
@@ -58,7 +59,12 @@ def limit_seconds(env: Mapping[str, str] = os.environ) -> float:
 
 
 def measure(
-    path: Path, profile: HardwareProfile, *, limit_s: float = DEFAULT_LIMIT_S, notify: Notify = lambda note: None
+    path: Path,
+    profile: HardwareProfile,
+    *,
+    limit_s: float = DEFAULT_LIMIT_S,
+    shape: str = "",
+    notify: Notify = lambda note: None,
 ) -> Speeds:
     """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
 
@@ -70,6 +76,7 @@ def measure(
         profile: the host; the GPUs in it are measured where torch has CUDA.
         limit_s: a process that is not done by then is ended. What it told counts, the most decisive figures first;
             cautious ones stand for the rest.
+        shape: of the checkpoint's layers, where they are to be measured as well.
         notify: told of what is measured.
 
     Every figure that could not be had is named in ``notes``, with what stands in for it.
@@ -86,8 +93,21 @@ def measure(
         limit_s=limit_s,
         left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
+        own=bool(shape),
     )
-    return assemble(profile, disk, ask(request), tuple(notes))
+    found = ask(request)
+    return replace(assemble(profile, disk, found, tuple(notes)), layers=_own_layers(found, shape))
+
+
+def measure_layers(path: Path, profile: HardwareProfile, shape: str, limit_s: float) -> tuple[LayerSpeed, ...]:
+    """The checkpoint's own layers alone; none where they could not be measured."""
+    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own=True)
+    return _own_layers(ask(request), shape)
+
+
+def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
+    own = found.figures.get("own")
+    return (LayerSpeed(shape, own["nbytes"], tuple(own["tokens"]), tuple(own["seconds"])),) if own and shape else ()
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:

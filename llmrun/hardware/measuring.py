@@ -35,6 +35,11 @@ LONG_START, LEAST_REST = 0.8, 0.4
 this share of the whole limit, 4 of 10 s."""
 
 
+OWN_SHARE, OWN_POOLS, OWN_LONGER = 0.12, 4, 0.4
+"""Of the limit for sampling the checkpoint's own layers; times the pool, their weights; and how much longer than the
+limit it may all take with them: making their weights takes time too."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to measure, and in which time.
@@ -46,6 +51,7 @@ class Request:
         limit_s: for all of measuring.
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
+        own: whether the checkpoint's own layers are computed as well.
     """
 
     folder: str
@@ -54,12 +60,14 @@ class Request:
     limit_s: float
     left_s: float
     pool_bytes: int = POOL_BYTES
+    own: bool = False
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
+        own_s = OWN_LONGER * self.limit_s if self.own else 0.0
         if start_s <= LONG_START * self.left_s:
-            return self.left_s
-        return max(self.left_s, start_s + LEAST_REST * self.limit_s)
+            return self.left_s + own_s
+        return max(self.left_s, start_s + LEAST_REST * self.limit_s) + own_s
 
 
 def main() -> None:
@@ -69,6 +77,8 @@ def main() -> None:
     request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}))
     start_s = start_seconds(Path(request.folder))
     emit("start", start_s)
+    if request.own:
+        measure_own(request)
     measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
 
 
@@ -97,6 +107,19 @@ def start_seconds(folder: Path) -> float:
     if (process_io() or 0) - read_before > COLD_BYTES:
         emit("note", "start: torch came from the disk, not from the page cache; later starts are faster")
     return took_s
+
+
+def measure_own(request: Request) -> None:
+    """Emit what the checkpoint's own layers take; where they cannot be built, the run itself tells of it."""
+    import torch
+
+    from llmrun.hardware.measure_own import own_layers
+
+    try:
+        with torch.inference_mode():
+            emit("own", own_layers(Path(request.folder), OWN_SHARE * request.limit_s, OWN_POOLS * request.pool_bytes))
+    except Exception as error:  # whatever transformers raises
+        emit("note", f"the model's own layers were not measured ({_first_line(error)})")
 
 
 def measure_parts(request: Request, left_s: float) -> None:

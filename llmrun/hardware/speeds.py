@@ -88,6 +88,16 @@ class DeviceSpeed:
 
 
 @dataclass(frozen=True)
+class LayerSpeed:
+    """What the CPU takes for one layer of a model, for so many tokens at once and none before them."""
+
+    shape: str  # of the model's layers, as ``ModelSpec.layer_shape`` says it
+    nbytes: int
+    tokens: tuple[int, ...]  # rising, from 1 on
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Speeds:
     """All of it, and where and when it was measured."""
 
@@ -99,6 +109,7 @@ class Speeds:
     startup_s: float  # from the start of reading to an engine that computes: imports, the model's skeleton
     token_s: float  # a token beyond its layers: sampling, embedding, events
     notes: tuple[str, ...] = ()  # what could not be measured, and what stands in for it
+    layers: tuple[LayerSpeed, ...] = ()  # of the models that were run here
     complete: bool = True  # False where the time ran out or no weights could be read: not kept for the next run
 
     def device(self, name: str) -> DeviceSpeed:
@@ -111,3 +122,7 @@ class Speeds:
             if device.device == name:
                 return device
         raise KeyError(name)
+
+    def layer(self, shape: str) -> LayerSpeed | None:
+        """The figures of a model's own layers, if it was run here."""
+        return next((layer for layer in self.layers if layer.shape == shape), None)

@@ -80,13 +80,14 @@ def store_speeds(profile: HardwareProfile, speeds: Speeds) -> bool:
     return True
 
 
-def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify) -> Speeds:
+def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify, shape: str = "") -> Speeds:
     """The speeds to plan a run with: cached, else measured once and kept.
 
     Args:
         profile: the host; its disk is looked at here, under the checkpoint.
         checkpoint_folder: whose bytes are read.
         notify: told that this host is being measured, and what could not be.
+        shape: of the checkpoint's layers, which are measured too the first time.
 
     Nothing is measured for a model that is too small for its speed to depend on a plan, nor with LLMRUN_MEASURE_S=0.
     """
@@ -94,16 +95,29 @@ def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify
 
     profile = with_disk(profile, checkpoint_folder)
     if speeds := cached_speeds(profile, notify):
-        return speeds
+        return _with_layers(speeds, profile, checkpoint_folder, notify, shape)
     if is_too_small(checkpoint_folder):
         return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
-    speeds = measure_once(profile, checkpoint_folder, notify)
+    speeds = measure_once(profile, checkpoint_folder, notify, shape)
     for note in speeds.notes:
         notify(note)
     return speeds
 
 
-def measure_once(profile: HardwareProfile, folder: Path, notify: Notify) -> Speeds:
+def _with_layers(speeds: Speeds, profile: HardwareProfile, folder: Path, notify: Notify, shape: str) -> Speeds:
+    """The speeds with those of this model's layers, measured now if it is the first time that it is run."""
+    from llmrun.hardware.measure import limit_seconds, measure_layers
+
+    limit_s = limit_seconds()
+    if not shape or speeds.layer(shape) or not limit_s or is_too_small(folder):
+        return speeds
+    notify(f"measuring this model's layers once, at most {limit_s:g} s")
+    speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, shape, limit_s)))
+    store_speeds(profile, speeds)
+    return speeds
+
+
+def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, shape: str = "") -> Speeds:
     """Measure, tell so, and keep the figures where they are whole; their ``notes`` say what could not be measured.
 
     Args:
@@ -112,12 +126,14 @@ def measure_once(profile: HardwareProfile, folder: Path, notify: Notify) -> Spee
         notify: told that this takes some seconds.
     """
     from llmrun.hardware.measure import cautious_speeds, limit_seconds, measure
+    from llmrun.hardware.measuring import OWN_LONGER
 
     limit_s = limit_seconds()
     if limit_s == 0:
         return cautious_speeds(profile, "nothing was measured: LLMRUN_MEASURE_S is 0")
-    notify(f"measuring this machine once, at most {limit_s:g} s")
-    speeds = measure(folder, profile, limit_s=limit_s)
+    most_s = limit_s * (1 + OWN_LONGER) if shape else limit_s
+    notify(f"measuring this machine once, at most {most_s:g} s")
+    speeds = measure(folder, profile, limit_s=limit_s, shape=shape)
     if speeds.complete and not store_speeds(profile, speeds):
         notify(f"the measured speeds cannot be kept in {cache_path(profile).parent}")
     return speeds

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
-from llmrun.hardware.speeds import DeviceSpeed, Speeds, WeightSpeed
+from llmrun.hardware.speeds import DeviceSpeed, LayerSpeed, Speeds, WeightSpeed
 from llmrun.planner.choices import Choice, stages
 from llmrun.planner.memory import buffer_bytes, item_bytes
 from llmrun.planner.plan import CPU, DISK, is_gpu
@@ -134,6 +134,13 @@ def weight_bytes_per_s(device: DeviceSpeed, dtype: str, tokens: int) -> float:
     return exp(float(np.interp(log(tokens), np.log(curve.tokens), np.log(curve.bytes_per_s))))
 
 
+def layer_seconds(own: LayerSpeed, tokens: int) -> float:
+    """A measured layer for so many tokens, interpolated on a log-log scale; beyond the last as much for each token."""
+    if tokens >= own.tokens[-1]:
+        return own.seconds[-1] * tokens / own.tokens[-1]
+    return exp(float(np.interp(log(tokens), np.log(own.tokens), np.log(own.seconds))))
+
+
 def _curve(device: DeviceSpeed, dtype: str) -> WeightSpeed:
     return next((curve for curve in device.weights if curve.dtype == dtype), device.weights[0])
 
@@ -182,6 +189,10 @@ class _Pass:
 
     def _chunk_s(self, unit: UnitSpec, device: DeviceSpeed, past: int, tokens: int) -> float:
         rows = tokens * self.workload.batch
+        own = self.speeds.layer(self.spec.layer_shape) if device.device == CPU else None
+        if own and unit.kind is UnitKind.LAYER:
+            before_s = self._attention_s(unit, device, past, tokens) - self._attention_s(unit, device, 0, tokens)
+            return layer_seconds(own, rows) * unit.nbytes / own.nbytes + max(0.0, before_s)
         seconds = self._linear_s(unit, device, rows)
         if unit.kind is UnitKind.LAYER:
             width = self.spec.hidden_size + self.spec.intermediate_size

@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from math import isfinite
 
-from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, LinkSpeed, Speeds, Spread
+from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, LayerSpeed, LinkSpeed, Speeds, Spread
 
 
 class Bandwidth(StrEnum):
@@ -45,6 +45,7 @@ def slower(speeds: Speeds, factors: Mapping[Bandwidth, float]) -> Speeds:
         speeds,
         disk=_disk(speeds.disk, disk),
         devices=tuple(_device(device, memory, link) for device in speeds.devices),
+        layers=_layers(speeds, memory),
     )
 
 
@@ -61,7 +62,12 @@ def _corner(speeds: Speeds, disk: str, memory: str) -> Speeds:
             )
             for device in speeds.devices
         ),
+        layers=_layers(speeds, _share(speeds.devices[0].memory_bytes_per_s, memory)),
     )
+
+
+def _layers(speeds: Speeds, factor: float) -> tuple[LayerSpeed, ...]:
+    return tuple(replace(layer, seconds=tuple(s / factor for s in layer.seconds)) for layer in speeds.layers)
 
 
 def _share(spread: Spread, end: str) -> float:

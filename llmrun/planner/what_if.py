@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitSpec
 from llmrun.errors import PlanError
 from llmrun.hardware.headroom import vram_headroom_bytes
-from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, Speeds, Spread, WeightSpeed
+from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, LayerSpeed, Speeds, Spread, WeightSpeed
 from llmrun.planner.plan import Plan, Prediction
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB
@@ -131,7 +131,16 @@ def _halved_tensor(tensor: TensorSpec) -> TensorSpec:
 
 def _for_halved_weights(speeds: Speeds) -> Speeds:
     """The same bytes and FLOPs a second; but a byte now stands for twice the FLOPs."""
-    return replace(speeds, devices=tuple(_halved_device(device) for device in speeds.devices))
+    layers = tuple(_halved_layer(layer) for layer in speeds.layers)
+    return replace(speeds, devices=tuple(_halved_device(device) for device in speeds.devices), layers=layers)
+
+
+def _halved_layer(layer: LayerSpeed) -> LayerSpeed:
+    """A token takes half of the time; where the multipliers are what takes it, as long as before."""
+    most_s, most = layer.seconds[-1], layer.tokens[-1]
+    pairs = zip(layer.tokens, layer.seconds, strict=True)
+    seconds = tuple(max(took_s / 2, most_s * tokens / most) for tokens, took_s in pairs)
+    return replace(layer, nbytes=layer.nbytes // 2, seconds=seconds)
 
 
 def _halved_device(device: DeviceSpeed) -> DeviceSpeed:
