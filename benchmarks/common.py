@@ -62,6 +62,7 @@ class Report:
     peak_rss_bytes: int  # VmHWM: pages of files included
     written_bytes: int  # what the process caused to be written to storage
     planned_bytes: dict[str, int] = field(default_factory=dict)  # llmrun's account of memory, line by line
+    predicted_peak_bytes: int = 0  # what llmrun predicts of peak_rss_bytes for the longest of these answers
     engine_imported_s: float | None = None  # when llmrun's engine was imported, but not yet the family's code
 
     @classmethod

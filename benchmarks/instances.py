@@ -207,6 +207,6 @@ def _log_uniform(random: Random, low: float, high: float) -> float:
 def _budget(random: Random, spec: ModelSpec, workload: Workload, gpus: list[str]) -> Budget:
     """A share of the weights on each device, and what is taken there beside weights."""
     beside = workspace_bytes(spec, workload) + sum(kv_bytes(unit, workload) for unit in spec.units)
-    ram = int(random.uniform(0.05, 1.2) * spec.nbytes) + process_bytes(spec)
+    ram = int(random.uniform(0.05, 1.2) * spec.nbytes) + process_bytes(spec, workload)
     vram = {gpu: int(random.uniform(0.02, 0.9) / len(gpus) * spec.nbytes) + CUDA_CONTEXT_BYTES for gpu in gpus}
     return Budget(ram + beside, {gpu: nbytes + beside for gpu, nbytes in vram.items()})

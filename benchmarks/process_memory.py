@@ -1,11 +1,14 @@
-"""What a process takes before the first weight: the two constants of `llmrun/planner/memory.py`.
+"""What a run takes of memory: the constants of the account, and its prediction against the peak of real runs.
 
-    python benchmarks/process_memory.py
-    python benchmarks/process_memory.py --model MODEL --ram 2.5GiB     # and a real model's account against its peak
+    python benchmarks/process_memory.py                           # the constants of llmrun/planner/memory.py
+    python benchmarks/process_memory.py --model M2 --model M8 --ram 2.5GiB      # prediction and peak of real models
 
-PROCESS_BYTES: the peak RSS (VmHWM, pages of mapped files included) of a process that runs a tiny random model of some
-family through a prompt of more than one chunk, less what the account has for weights, ring, KV cache and workspace.
-TOKENIZER_BYTES_PER_ENTRY: how the peak RSS grows while tokenizers of growing vocabularies are loaded.
+The figure is the peak RSS of the process (VmHWM), pages of mapped files included: what `--ram` promises to bound.
+PROCESS_BYTES: what is left of the peak of a tiny random model of some family when the prediction for all but the
+process is taken away, in a run that plans for itself and goes through a prompt of more than one chunk.
+TOKENIZER_BYTES_PER_ENTRY: how the peak grows while tokenizers of growing vocabularies are loaded.
+LOADED_TOKENIZER_BYTES_PER_ENTRY: what of that is kept after the heap was trimmed.
+HEAP_BYTES: with it, no run of --model is above its prediction.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,13 +24,21 @@ from typing import Any
 from common import Report, argument_parser, note, print_host, run_tool, table, tool, write_samples
 from synthetic_tokenizer import write_tokenizer
 
-from llmrun.planner.memory import PROCESS_BYTES, TOKENIZER_BYTES_PER_ENTRY
+from llmrun.planner.memory import (
+    HEAP_BYTES,
+    LOADED_TOKENIZER_BYTES_PER_ENTRY,
+    PROCESS_BYTES,
+    TOKENIZER_BYTES_PER_ENTRY,
+)
 from llmrun.units import MIB, parse_bytes
 
 FAMILIES = ("Llama", "Qwen2", "Qwen3", "Gemma3Text", "Phi3", "Mistral", "Olmo3", "GPTNeoX", "GPT2")
 ENTRIES = (32_000, 64_000, 128_000, 256_000)
 TINY_ENTRIES = 400
 PROMPT = "a rather long text, " * 120
+LONG_PROMPT = "a rather long text, " * 1000
+PROMPT_TOKENS = (30, 448, 2000, 4000)
+NEW_TOKENS = 8
 
 
 def write_tiny_model(family: str, folder: Path) -> None:
@@ -44,94 +56,128 @@ def write_tiny_model(family: str, folder: Path) -> None:
 
 
 def run_family(family: str) -> Report:
-    """A process that runs such a model."""
+    """A process that runs such a model through a prompt of more than one chunk."""
     note(family)
     with tempfile.TemporaryDirectory() as name:
         write_tiny_model(family, Path(name))
-        return run_model(name, "--context", "4096")
+        return run_model(name, PROMPT, "--context", "4096")
 
 
-def run_model(model: str, *options: str) -> Report:
-    """A process that runs a model: a prefill of more than one chunk, and some tokens."""
-    return run_tool("run_llmrun.py", model, "-p", PROMPT, "--new", "8", "--ignore-end", *options).report
+def run_model(model: str, prompt: str, *options: str) -> Report:
+    """A process that runs a model: a prompt, and some tokens."""
+    return run_tool("run_llmrun.py", model, "-p", prompt, "--new", str(NEW_TOKENS), "--ignore-end", *options).report
 
 
-def beside_process(report: Report) -> int:
-    """What the account has for all but the process."""
-    return sum(nbytes for label, nbytes in report.planned_bytes.items() if label != "process")
+def run_lengths(model: str, ram_bytes: int | None) -> Iterator[tuple[int, int, Report]]:
+    """Runs of a model with contexts and prompts of several lengths, each in a process of its own."""
+    ram = ["--ram", str(ram_bytes)] if ram_bytes else []
+    for context_tokens in (512, 4096):
+        for prompt_tokens in PROMPT_TOKENS:
+            if prompt_tokens + NEW_TOKENS <= context_tokens:
+                note(f"{model}: {prompt_tokens:,} tokens of {context_tokens:,}")
+                lengths = ["--context", str(context_tokens), "--prompt-tokens", str(prompt_tokens)]
+                yield context_tokens, prompt_tokens, run_model(model, LONG_PROMPT, *ram, *lengths)
 
 
 def load_tokenizer(folder: str) -> int:
-    """In a process of its own: print by how many bytes loading a tokenizer raises the peak RSS."""
+    """In a process of its own: print by how many bytes loading a tokenizer raises the peak RSS, and the RSS for good."""
     from llmrun.engine.tokenizer import ChatTokenizer
     from llmrun.hardware import process_memory
+    from llmrun.hardware.heap import keep_heap_small, trim_heap
 
+    keep_heap_small()
     with tempfile.TemporaryDirectory() as name:  # what is imported and allocated for any tokenizer is not counted
         ChatTokenizer.load(write_tokenizer(Path(name), TINY_ENTRIES)).encode_text(PROMPT)
+    trim_heap()
     before_bytes = process_memory().rss_bytes
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
-    ChatTokenizer.load(Path(folder)).encode_text(PROMPT)
-    print(process_memory().peak_rss_bytes - before_bytes)
+    tokenizer = ChatTokenizer.load(Path(folder))
+    tokenizer.encode_text(PROMPT)
+    peak_bytes = process_memory().peak_rss_bytes
+    trim_heap()
+    print(peak_bytes - before_bytes, process_memory().rss_bytes - before_bytes)
     return 0
 
 
-def tokenizer_bytes(entries: int, merges_per_entry: int) -> int:
-    """What a tokenizer of that size takes at its peak."""
+def tokenizer_bytes(entries: int, merges_per_entry: int) -> tuple[int, int]:
+    """What a tokenizer of that size takes at its peak, and for good."""
     note(f"tokenizer of {entries:,} entries, {merges_per_entry} merges an entry")
     with tempfile.TemporaryDirectory() as name:
         write_tokenizer(Path(name), entries, merges_per_entry)
         command = tool("process_memory.py", "--load-tokenizer", name)
-        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        peak, kept = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+        return int(peak), int(kept)
 
 
 def family_rows(reports: dict[str, Report]) -> list[list[str]]:
-    """Peak, account and what is left for the process."""
+    """Peak, and what of it is the process's: a tiny model fills next to nothing of what the heap may keep."""
+    rows = []
+    for name, report in reports.items():
+        beside = report.predicted_peak_bytes - report.planned_bytes["process"] - HEAP_BYTES
+        took = report.peak_rss_bytes - beside
+        rows.append([name, *(f"{nbytes / MIB:.0f}" for nbytes in (report.peak_rss_bytes, beside, took))])
+    return rows
+
+
+def run_row(model: str, context_tokens: int, prompt_tokens: int, report: Report) -> list[str]:
+    """Measured, predicted and reserved."""
+    measured, predicted = report.peak_rss_bytes, report.predicted_peak_bytes
+    reserved = sum(report.planned_bytes.values())
     return [
-        [
-            name,
-            f"{report.peak_rss_bytes / MIB:.0f}",
-            f"{beside_process(report) / MIB:.0f}",
-            f"{(report.peak_rss_bytes - beside_process(report)) / MIB:.0f}",
-            f"{report.planned_bytes['process'] / MIB:.0f}",
-        ]
-        for name, report in reports.items()
+        Path(model).name,
+        f"{context_tokens:,}",
+        f"{prompt_tokens:,}",
+        *(f"{nbytes / MIB:,.0f}" for nbytes in (measured, predicted)),
+        f"{measured / predicted:.3f}",
+        f"{reserved / MIB:,.0f}",
     ]
 
 
-def tokenizer_rows(peaks: dict[int, dict[int, int]]) -> list[list[str]]:
-    """Bytes for each entry: over all of a tokenizer, and from one size to the next."""
-    rows = []
-    for merges, of_size in peaks.items():
-        sizes = sorted(of_size)
-        for smaller, entries in zip([0, *sizes], sizes, strict=False):
-            more = (of_size[entries] - of_size.get(smaller, 0)) / (entries - smaller)
-            rows.append([f"{entries:,}", str(merges), f"{of_size[entries] / MIB:.0f}",
-                         f"{of_size[entries] / entries:.0f}", f"{more:.0f}"])  # fmt: skip
-    return rows
+def tokenizer_rows(taken: dict[int, dict[int, tuple[int, int]]]) -> list[list[str]]:
+    """Bytes in all and for each entry, at the peak and for good."""
+    return [
+        [
+            f"{entries:,}",
+            str(merges),
+            f"{peak / MIB:.0f}",
+            f"{peak / entries:.0f}",
+            f"{kept / MIB:.0f}",
+            f"{kept / entries:.0f}",
+        ]
+        for merges, of_size in taken.items()
+        for entries, (peak, kept) in of_size.items()
+    ]
+
+
+def print_constants() -> dict[str, Any]:
+    """Measure and print the constants; returns the samples."""
+    reports = {family: run_family(family) for family in FAMILIES}
+    print(table(["family", "peak RSS MiB", "weights, KV, activations", "the process took"], family_rows(reports)))
+    print(f"PROCESS_BYTES is {PROCESS_BYTES // MIB} MiB, HEAP_BYTES {HEAP_BYTES // MIB} MiB\n")
+    taken = {merges: {size: tokenizer_bytes(size, merges) for size in ENTRIES} for merges in (1, 2)}
+    headers = ["entries", "merges an entry", "peak MiB", "bytes an entry", "kept MiB", "bytes an entry"]
+    print(table(headers, tokenizer_rows(taken)))
+    print(f"TOKENIZER_BYTES_PER_ENTRY is {TOKENIZER_BYTES_PER_ENTRY}, kept {LOADED_TOKENIZER_BYTES_PER_ENTRY}\n")
+    return {"families": {name: asdict(report) for name, report in reports.items()}, "tokenizers": taken}
 
 
 def main() -> int:
     """Measure and print."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--model", help="a real model to hold the account against")
-    parser.add_argument("--ram", type=parse_bytes, metavar="SIZE", help="what that one is allowed")
+    parser.add_argument("--model", action="append", default=[], help="a real model, more than once if you like")
+    parser.add_argument("--ram", type=parse_bytes, metavar="SIZE", help="what those are allowed")
     parser.add_argument("--load-tokenizer", metavar="FOLDER", help="(what this script starts itself for)")
     args: Any = parser.parse_args()
     if args.load_tokenizer:
         return load_tokenizer(args.load_tokenizer)
     facts = print_host(Path())
-    reports = {family: run_family(family) for family in FAMILIES}
-    if args.model:
-        reports[args.model] = run_model(args.model, *(["--ram", str(args.ram)] if args.ram else []))
-    headers = ["model", "peak RSS MiB", "weights, ring, KV, workspace", "so the process took", "the account has for it"]
-    print(table(headers, family_rows(reports)))
-    print(f"PROCESS_BYTES is {PROCESS_BYTES // MIB} MiB\n")
-    peaks = {merges: {size: tokenizer_bytes(size, merges) for size in ENTRIES} for merges in (1, 2)}
-    headers = ["entries", "merges an entry", "peak MiB", "bytes an entry", "bytes a further entry"]
-    print(table(headers, tokenizer_rows(peaks)))
-    print(f"TOKENIZER_BYTES_PER_ENTRY is {TOKENIZER_BYTES_PER_ENTRY}")
-    runs = {name: asdict(report) for name, report in reports.items()}
-    write_samples(args.json, {"host": facts, "runs": runs, "tokenizer_peaks": peaks})
+    samples = {} if args.model else print_constants()
+    runs = [(model, *run) for model in args.model for run in run_lengths(model, args.ram)]
+    if runs:
+        headers = ["model", "context", "prompt", "peak RSS MiB", "predicted", "ratio", "reserved"]
+        print(table(headers, [run_row(*run) for run in runs]))
+    runs_samples = [[model, context, prompt, asdict(report)] for model, context, prompt, report in runs]
+    write_samples(args.json, {"host": facts, "runs": runs_samples, **samples})
     return 0
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common import Answer, Report, model_folder, note, print_report, process_counters
@@ -123,9 +123,30 @@ def report(run: Running, answers: list[Answer]) -> Report:
     from llmrun.hardware import process_memory
 
     planned = {line.label: line.nbytes for line in run.plan.memory[0].lines}
-    peak = process_memory().peak_rss_bytes
-    written = process_counters()["write_bytes"]
-    return Report(run.imports.last_s, answers, peak, written, planned, run.imports.engine_s)
+    return Report(
+        imported_s=run.imports.last_s,
+        answers=answers,
+        peak_rss_bytes=process_memory().peak_rss_bytes,
+        written_bytes=process_counters()["write_bytes"],
+        planned_bytes=planned,
+        predicted_peak_bytes=predicted_peak_bytes(run, answers),
+        engine_imported_s=run.imports.engine_s,
+    )
+
+
+def predicted_peak_bytes(run: Running, answers: list[Answer]) -> int:
+    """What the plan says of the peak RSS, for the longest prompt and the longest answer."""
+    from llmrun.planner.peak import peak_bytes
+    from llmrun.planner.plan import CPU, Slots
+
+    workload = replace(
+        run.plan.workload,
+        prompt_tokens=max(len(answer.prompt_ids) for answer in answers),
+        new_tokens=max(len(answer.token_ids) for answer in answers),
+    )
+    ring = run.plan.ring(CPU)
+    slots = Slots(host=ring.slots) if ring else Slots()
+    return peak_bytes(run.spec, workload, run.plan.placements, slots)[CPU]
 
 
 def main() -> int:
@@ -135,6 +156,7 @@ def main() -> int:
     parser.add_argument("--ram", type=parse_bytes, metavar="SIZE")
     parser.add_argument("--context", type=int)
     parser.add_argument("-p", "--prompt", action="append", required=True)
+    parser.add_argument("--prompt-tokens", type=int, help="cut each prompt to so many tokens")
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--chat", action="store_true", help="put the prompts into the chat template")
     parser.add_argument("--ignore-end", action="store_true", help="go on after the model's end token")
@@ -142,7 +164,7 @@ def main() -> int:
     with running(args.model, args.ram, args.context) as run:
         if args.ignore_end:
             run.engine.tokenizer.end_token_ids = frozenset()
-        prompts = [encode(run.engine, prompt, chat=args.chat) for prompt in args.prompt]
+        prompts = [encode(run.engine, prompt, chat=args.chat)[: args.prompt_tokens] for prompt in args.prompt]
         answers = [answer(run.engine, prompt, args.new) for prompt in prompts]
         print_report(report(run, answers))
     return 0

@@ -32,7 +32,7 @@ def draw_problem(seed: int, n_layers: int, n_gpus: int, *, robust: bool = False)
     speeds = _bandwidths(random, replace(SPEEDS, devices=devices, startup_s=float(random.choice([0.0, 0.3, 2.5]))))
     workload = Workload(context_tokens=1024, prompt_tokens=int(random.choice([16, 512])), new_tokens=64)
     beside = workspace_bytes(spec, workload) + spec.kv_bytes_per_token * 1024
-    ram = process_bytes(spec) + beside + int(random.uniform(0.0, 1.2) * spec.nbytes)
+    ram = process_bytes(spec, workload) + beside + int(random.uniform(0.0, 1.2) * spec.nbytes)
     vram = {gpu: max(MIB, CUDA_CONTEXT_BYTES + beside + int(random.uniform(-0.1, 1.0) * spec.nbytes)) for gpu in gpus}
     given = scenarios(speeds) if robust else (speeds,)
     return make_problem(spec, workload, Budget(ram, vram), given, OBJECTIVES[seed % len(OBJECTIVES)])

@@ -32,7 +32,7 @@ def budgets_for(draw, spec, work, *, lowest=-0.1):
     beside = workspace_bytes(spec, work) + spec.kv_bytes_per_token * work.context_tokens
     shares = st.floats(lowest, 1.2).map(lambda share: beside + int(share * spec.nbytes))
     n_gpus = draw(st.sampled_from([0, 0, 1, 2]))
-    ram_bytes = process_bytes(spec) + draw(shares)
+    ram_bytes = process_bytes(spec, work) + draw(shares)
     return Budget(ram_bytes, {f"gpu:{k}": CUDA_CONTEXT_BYTES + draw(shares) for k in range(n_gpus)})
 
 

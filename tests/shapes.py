@@ -76,6 +76,7 @@ class Shape:
 
 SHAPES: Mapping[str, Shape] = {
     "SmolLM2-135M": Shape(576, 1536, 30, 9, 3, 49152, 8192, tied=True),
+    "SmolLM2-inflated": Shape(576, 60000, 38, 9, 3, 49152, 8192, tied=True),  # 8 GB: larger than a small machine's RAM
     "Llama-2-7B": Shape(4096, 11008, 32, 32, 32, 32000, 4096),
     "Llama-3.1-8B": Shape(4096, 14336, 32, 32, 8, 128256, 131072),
     "Llama-3.1-70B": Shape(8192, 28672, 80, 64, 8, 128256, 131072),
@@ -108,6 +109,10 @@ def spec_of(name: str) -> ModelSpec:
 
 def smollm2_135m() -> ModelSpec:
     return spec_of("SmolLM2-135M")
+
+
+def inflated() -> ModelSpec:
+    return spec_of("SmolLM2-inflated")
 
 
 def llama2_7b() -> ModelSpec:

@@ -119,28 +119,39 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     """
     from llmrun.cli.plan_report import PlanReport
     from llmrun.hub import find_spec
-    from llmrun.planner import DEFAULT_PLANNER, PLANNERS
-    from llmrun.planner.compare import compare
-    from llmrun.planner.what_if import Situation, what_if
+    from llmrun.planner import DEFAULT_PLANNER
+    from llmrun.planner.make import check_context, check_planner
+    from llmrun.planner.what_if import Situation
 
+    name = settings.planner or DEFAULT_PLANNER
+    check_planner(name)
     spec = find_spec(settings.model, notify=notify, trust_remote_code=settings.trust_remote_code)
     workload = options.workload_within(
         spec.context_tokens, settings.context_tokens, settings.prompt_tokens, settings.new_tokens
     )
+    check_context(spec, workload)
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
     now = Situation(spec, workload, budget, machine.speeds)
-    name = settings.planner or DEFAULT_PLANNER
     began_s = time.monotonic()
-    plan = make(now, name)
+    report = PlanReport(spec, make(now, name), machine.words)
     notify(f"planned in {format_seconds(time.monotonic() - began_s)}")
-    report = PlanReport(spec, plan, machine.words)
+    return _explained(report, settings, now, make), machine
+
+
+def _explained(report: PlanReport, settings: PlanSettings, now: Situation, make: Make) -> PlanReport:
+    """With the other planners, and with what would help, where these were asked for."""
+    from llmrun.planner import PLANNERS
+    from llmrun.planner.compare import compare
+    from llmrun.planner.what_if import what_if
+
+    plan = report.plan
     if settings.compare:
-        found = compare(list(PLANNERS), lambda other: plan if other == name else make(now, other))
+        found = compare(list(PLANNERS), lambda other: plan if other == plan.planner else make(now, other))
         report = replace(report, comparisons=found)
     if settings.explain:
-        report = replace(report, what_ifs=what_if(now, lambda then: make(then, name)))
-    return report, machine
+        report = replace(report, what_ifs=what_if(now, lambda then: make(then, plan.planner)))
+    return report
 
 
 def _machine(settings: PlanSettings, spec: ModelSpec, notify: Notify) -> Machine:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmrun.cli.machine import Machine, budget_on, this_machine
 from llmrun.cli.options import workload_within
+from llmrun.errors import UsageError
 from llmrun.settings import Budget, Workload
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     from llmrun.hub import resolve
     from llmrun.planner.make import check_context
 
+    _check_options(settings)
     local = resolve(settings.model, notify=notify)
     spec = read_spec(local.folder, name=local.name, trust_remote_code=settings.trust_remote_code)
     workload = workload_within(spec.context_tokens, settings.context_tokens, None, None)
@@ -70,6 +72,25 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     starting(f"starting {spec.name}")
     with start_engine(spec, plan, machine.speeds, trust_remote_code=settings.trust_remote_code) as engine:
         yield Running(spec, budget, plan, engine)
+
+
+def _check_options(settings: RunSettings) -> None:
+    """Before anything is fetched or measured.
+
+    Raises:
+        UsageError: ``bad-option``.
+    """
+    from llmrun.planner.make import check_planner
+
+    for option, given in (("--context", settings.context_tokens), ("--planner", settings.planner)):
+        if settings.plan_file and given is not None:
+            raise UsageError(
+                "bad-option",
+                f"{option} does not go with --plan, which has one of its own",
+                hint=f"leave it out, or `llmrun plan {option} ... --output FILE`",
+            )
+    if settings.planner:
+        check_planner(settings.planner)
 
 
 def _plan(

@@ -78,7 +78,9 @@ class Fit:
         slot: Ints = self._through[index][at].max(axis=0)
         fixed = workspace_bytes(self.spec, self.workload)
         if index == 0:  # on its way to a GPU, what is small goes through the ring in RAM too
-            return beside + fixed + process_bytes(self.spec), np.maximum(slot, self.rest_bytes * (tail != 0))
+            return beside + fixed + process_bytes(self.spec, self.workload), np.maximum(
+                slot, self.rest_bytes * (tail != 0)
+            )
         busy = self._busy[index][codes].any(axis=1)
         return beside + self._visit[index][at].max(axis=0) + busy * (fixed + CUDA_CONTEXT_BYTES), slot
 

@@ -52,7 +52,7 @@ class Frame:
         beside = workspace_bytes(problem.spec, problem.workload) + fit.rest_bytes
         room = []
         for device, budget_bytes in zip(fit.devices, fit.budget_bytes, strict=True):
-            process = process_bytes(problem.spec) if device == CPU else CUDA_CONTEXT_BYTES
+            process = process_bytes(problem.spec, problem.workload) if device == CPU else CUDA_CONTEXT_BYTES
             left = float(budget_bytes) - beside - process - self.slots.on(device) * self.slot_bytes(device)
             room.append(left if device in (CPU, *self.gpus) else 0.0)
         return np.array(room)

@@ -106,13 +106,19 @@ def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) 
     ]
 
 
-def process_bytes(spec: ModelSpec) -> int:
-    """What the process takes beside the model, at the most: while it loads the tokenizer."""
+def process_bytes(spec: ModelSpec, workload: Workload) -> int:
+    """What the process takes beside the rest; loading the tokenizer is over when the workspace begins to be used."""
+    loading = starting_process_bytes(spec) - workspace_bytes(spec, workload)
+    return max(loading, running_process_bytes(spec))
+
+
+def starting_process_bytes(spec: ModelSpec) -> int:
+    """What the process takes beside weights and rings while it loads the tokenizer, at the most."""
     return PROCESS_BYTES + TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
 
 
 def running_process_bytes(spec: ModelSpec) -> int:
-    """What the process takes beside the model while it computes."""
+    """What the process takes beside weights, rings, KV cache and workspace while it computes."""
     return PROCESS_BYTES + LOADED_TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
 
 
@@ -183,6 +189,6 @@ def _lines(
             "workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass"
         )
     if device == CPU:
-        yield MemoryLine("process", process_bytes(spec), "Python, torch, tokenizer")
+        yield MemoryLine("process", process_bytes(spec, workload), "Python, torch, tokenizer")
     elif computed or visiting:
         yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")

@@ -17,6 +17,7 @@ from llmrun.planner.memory import (
     pass_bytes,
     process_bytes,
     running_process_bytes,
+    starting_process_bytes,
     workspace_bytes,
 )
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Slots, is_gpu
@@ -31,16 +32,19 @@ def peak_bytes(
     """Bytes on each device at the peak of a request of the workload's length; never more than the account has.
 
     Weights and rings are all read, so they count in full, and so does all that is allocated on a GPU. In RAM the KV
-    cache takes the pages that tokens were written to; the workspace is that of the longest pass in fact made.
+    cache takes the pages that tokens were written to, the workspace is that of the longest pass in fact made; the peak
+    of a short request is in the start, while the tokenizer is loaded.
     """
     gpus = {device for p in placements for device in (p.device, p.prefill_device) if is_gpu(device)}
     reserved = account(spec, workload, Budget(0, dict.fromkeys(gpus, 0)), placements, slots)
-    unused = workspace_bytes(spec, workload) - request_bytes(spec, workload)
-    left = {memory.device: unused for memory in reserved}
+    workspace, request = workspace_bytes(spec, workload), request_bytes(spec, workload)
+    peak = {memory.device: memory.nbytes - workspace + request for memory in reserved}
     in_ram = [spec.unit(p.unit) for p in placements if p.device == CPU]
-    left[CPU] += sum(kv_bytes(unit, workload) - touched_kv_bytes(spec, unit, workload) for unit in in_ram)
-    left[CPU] += process_bytes(spec) - running_process_bytes(spec)
-    return {memory.device: memory.nbytes - left[memory.device] for memory in reserved}
+    held = sum(kv_bytes(unit, workload) for unit in in_ram) + request + process_bytes(spec, workload)
+    touched = sum(touched_kv_bytes(spec, unit, workload) for unit in in_ram)
+    computing = touched + request + running_process_bytes(spec)
+    peak[CPU] += max(starting_process_bytes(spec), computing) - held
+    return peak
 
 
 def request_bytes(spec: ModelSpec, workload: Workload) -> int:

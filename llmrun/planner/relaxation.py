@@ -155,7 +155,7 @@ class _Memory:
         room = problem.budget.on(device) / GIB
         fixed = workspace_bytes(problem.spec, problem.workload) / GIB
         if device == CPU:
-            counts.program.at_most(room - fixed - process_bytes(problem.spec) / GIB, *terms)
+            counts.program.at_most(room - fixed - process_bytes(problem.spec, problem.workload) / GIB, *terms)
         elif (computed | visiting).any():  # there is room on a GPU that is used, and none on one that is not
             room -= fixed + CUDA_CONTEXT_BYTES / GIB
             counts.program.at_most(0.0, *terms, counts.any_stage(computed | visiting) * -room)

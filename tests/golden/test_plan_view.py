@@ -1,12 +1,12 @@
 """What ``llmrun plan`` prints, word for word, at three widths. To renew after a change: LLMRUN_WRITE_GOLDEN=1."""
 
 import io
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from golden_files import held
 from shapes import llama_8b, llama_70b
 from tiny_spec import model
 
@@ -149,12 +149,6 @@ def _plain_environment(monkeypatch):
 def drawn(name: str, stream: io.StringIO) -> str:
     CASES[name](stream)
     return stream.getvalue()
-
-
-def held(text: str, golden: Path) -> None:
-    if os.environ.get("LLMRUN_WRITE_GOLDEN"):
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
 
 
 def uncoloured(text: str) -> str:

@@ -30,7 +30,7 @@ def problems(draw):
     layers, windows = zip(*(kinds * n)[:n], strict=True)
     spec = model(layers, draw(sizes), tied=draw(st.booleans()), kv_bytes_per_token=65536, windows=windows)
     beside, largest = workspace_bytes(spec, WORK), max(unit.nbytes for unit in spec.units)
-    ram_bytes = process_bytes(spec) + beside + largest + int(draw(shares) * n * KV_BYTES)
+    ram_bytes = process_bytes(spec, WORK) + beside + largest + int(draw(shares) * n * KV_BYTES)
     vram_bytes = {
         f"gpu:{k}": CUDA_CONTEXT_BYTES + beside + int(draw(shares) * largest) + int(draw(shares) * n * KV_BYTES)
         for k in range(n_gpus)
@@ -57,7 +57,7 @@ def test_all_on_the_cpu_where_that_fits():
 
 def test_as_few_layers_on_the_gpu_as_it_needs():
     spec = model([MIB] * 10, MIB, kv_bytes_per_token=65536)
-    ram_bytes = process_bytes(spec) + workspace_bytes(spec, WORK) + 2 * MIB + 6 * KV_BYTES
+    ram_bytes = process_bytes(spec, WORK) + workspace_bytes(spec, WORK) + 2 * MIB + 6 * KV_BYTES
     problem = make_problem(spec, WORK, Budget(ram_bytes, {"gpu:0": 64 * GIB}), (speeds(1),))
     devices = [problem.choices[code].device for code in leanest(problem).codes[0]]
     assert devices == ["gpu:0"] * 4 + ["cpu"] * 7

@@ -7,7 +7,7 @@ from fake_engine import FakeEngine, starts
 
 from llmrun.cli.app import main
 from llmrun.cli.chat import ChatSettings, read_prompt, run_chat
-from llmrun.cli.run import RunSettings
+from llmrun.cli.run import RunSettings, start
 from llmrun.errors import DeviceError, Interrupted, UsageError
 from llmrun.settings import SamplingSettings
 
@@ -89,6 +89,22 @@ def test_bad_sampling_is_refused_before_the_model_is_looked_for():
     with pytest.raises(UsageError, match="top-p"):
         run_chat(ChatSettings(RunSettings(), SamplingSettings(top_p=7.0), prompt="x"), starts(engine))
     assert engine.closed == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"planner": "magic"}, "--planner magic"),
+        ({"plan_file": Path("a.json"), "planner": "aco"}, "--planner does not go with --plan"),
+        ({"plan_file": Path("a.json"), "context_tokens": 512}, "--context does not go with --plan"),
+    ],
+)
+def test_bad_options_are_refused_before_the_model_is_looked_for(settings, says):
+    told = []
+    with pytest.raises(UsageError, match=says) as caught, start(RunSettings("/nowhere", **settings), told.append):
+        pass
+    assert caught.value.reference == "bad-option"
+    assert told == []
 
 
 def test_json_needs_a_prompt():

@@ -22,7 +22,7 @@ SPEC = model([100 * MIB] * 6, 40 * MIB)
 WORK = Workload(context_tokens=1024)
 KV_BYTES = 6 * 1024 * 1024
 REST_BYTES = 4096
-RAM_BESIDE = process_bytes(SPEC) + workspace_bytes(SPEC, WORK) + REST_BYTES  # what no placement can send away
+RAM_BESIDE = process_bytes(SPEC, WORK) + workspace_bytes(SPEC, WORK) + REST_BYTES  # what no placement can send away
 VRAM_BESIDE = CUDA_CONTEXT_BYTES + workspace_bytes(SPEC, WORK) + REST_BYTES
 LEANEST_BYTES = RAM_BESIDE + KV_BYTES + 100 * MIB  # one slot
 
@@ -182,7 +182,7 @@ def test_ram_that_no_context_fits_in_is_told_with_how_much_is_enough(ram_bytes, 
 def test_gpus_hold_what_the_ram_cannot_and_the_hint_counts_on_them():
     long = replace(WORK, context_tokens=32768)
     spec = model([100 * MIB] * 6, 40 * MIB, kv_bytes_per_token=16384)  # 512 MiB of KV cache a layer
-    beside = process_bytes(spec) + workspace_bytes(spec, long) + REST_BYTES + 100 * MIB
+    beside = process_bytes(spec, long) + workspace_bytes(spec, long) + REST_BYTES + 100 * MIB
     gpu = CUDA_CONTEXT_BYTES + workspace_bytes(spec, long) + REST_BYTES + 100 * MIB
     ram_bytes, vram_bytes = beside + 3 * 512 * MIB, {"gpu:0": gpu + 3 * 512 * MIB}
     plan = planned(ram_bytes, vram_bytes, spec=spec, work=long, planner="aco", planner_s=0.01)

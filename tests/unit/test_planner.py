@@ -11,8 +11,8 @@ from tiny_spec import letters, model
 from llmrun.planner.fill import fill, last, spread
 from llmrun.planner.memory import (
     CUDA_CONTEXT_BYTES,
+    LOADED_TOKENIZER_BYTES_PER_ENTRY,
     PROCESS_BYTES,
-    TOKENIZER_BYTES_PER_ENTRY,
     account,
     buffer_bytes,
     kv_bytes,
@@ -29,7 +29,7 @@ SPEC = model([100 * MIB] * 6, 40 * MIB)
 WORK = Workload(context_tokens=1024)
 KV_BYTES = 6 * 1024 * 1024
 REST_BYTES = 4096
-RAM_BESIDE = process_bytes(SPEC) + workspace_bytes(SPEC, WORK) + REST_BYTES  # what no placement can send away
+RAM_BESIDE = process_bytes(SPEC, WORK) + workspace_bytes(SPEC, WORK) + REST_BYTES  # what no placement can send away
 VRAM_BESIDE = CUDA_CONTEXT_BYTES + workspace_bytes(SPEC, WORK) + REST_BYTES
 GREEDY, EVEN = last, spread
 
@@ -141,7 +141,7 @@ def test_account_of_a_model_in_ram():
         "weights": 680 * MIB + REST_BYTES,
         "KV cache": KV_BYTES,
         "workspace": workspace_bytes(SPEC, WORK),
-        "process": PROCESS_BYTES + 1024 * TOKENIZER_BYTES_PER_ENTRY,
+        "process": PROCESS_BYTES + 1024 * LOADED_TOKENIZER_BYTES_PER_ENTRY,
     }
     assert cpu.nbytes == sum(lines(cpu).values())
     assert rings(SPEC, placements) == ()

@@ -15,8 +15,9 @@ def layers(spec: ModelSpec) -> list:
 
 @pytest.mark.parametrize(
     ("build", "n_params", "kv_bytes_per_token", "tied"),
-    [  # parameters as the model cards' safetensors tables have them
+    [  # parameters as the model cards' safetensors tables have them; the inflated one is of no card
         (shapes.smollm2_135m, 134_515_008, 30 * 768, True),
+        (shapes.inflated, 4_001_815_872, 38 * 768, True),
         (shapes.llama2_7b, 6_738_415_616, 512 * KIB, False),
         (shapes.llama_8b, 8_030_261_248, 128 * KIB, False),
         (shapes.llama_70b, 70_553_706_496, 320 * KIB, False),

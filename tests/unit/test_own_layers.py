@@ -1,0 +1,81 @@
+"""A model's own layers, once measured, tell what they take; a large matrix is the stand-in until then."""
+
+from dataclasses import replace
+
+import pytest
+from hosts import HOST, SPEEDS, weights_folder
+from tiny_spec import model
+
+from llmrun.hardware import measure as measuring
+from llmrun.hardware.host_key import host_key
+from llmrun.hardware.measure_own import OWN_TOKENS, own_layers
+from llmrun.hardware.speeds import LayerSpeed
+from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk
+from llmrun.planner.choices import all_choices
+from llmrun.planner.cost import cost, layer_seconds
+from llmrun.planner.scenarios import Bandwidth, slower
+from llmrun.settings import Workload
+from llmrun.units import MIB
+
+SPEC = model([100 * MIB, 200 * MIB], kv_bytes_per_token=0)
+OWN = LayerSpeed(SPEC.layer_shape, 100 * MIB, (1, 64, 512), (0.004, 0.016, 0.128))
+MEASURED = replace(SPEEDS, layers=(OWN,), reading_slowdown=1.0)
+WORK = Workload(prompt_tokens=512, new_tokens=100)
+
+
+@pytest.mark.parametrize(("tokens", "seconds"), [(1, 0.004), (8, 0.008), (64, 0.016), (512, 0.128), (1024, 0.256)])
+def test_between_the_measured_points_a_power_law_holds(tokens, seconds):
+    assert layer_seconds(OWN, tokens) == pytest.approx(seconds)
+
+
+def test_layers_cost_what_they_were_measured_to_take():
+    found = cost(SPEC, MEASURED, WORK, all_choices([]), [])
+    assert found.decode.compute_s[:2, 0] == pytest.approx([0.004, 0.008])  # twice the bytes, twice the time
+    assert found.prefill.compute_s[:2, 0] == pytest.approx([0.128, 0.256])
+
+
+def test_layers_of_another_shape_are_not_taken_for_these():
+    other = replace(SPEC, hidden_size=2 * SPEC.hidden_size)
+    plain = cost(other, SPEEDS, WORK, all_choices([]), [])
+    assert cost(
+        other, replace(MEASURED, reading_slowdown=SPEEDS.reading_slowdown), WORK, all_choices([]), []
+    ).decode.compute_s == pytest.approx(plain.decode.compute_s)
+
+
+def test_slower_memory_slows_them_too():
+    assert slower(MEASURED, {Bandwidth.MEMORY: 2.0}).layers[0].seconds == (0.008, 0.032, 0.256)
+
+
+def test_a_model_is_measured_once_on_a_host_that_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LLMRUN_MEASURE_S", raising=False)
+    asked = []
+    monkeypatch.setattr(measuring, "measure_layers", lambda *what: asked.append(what) or (OWN,))
+    folder = weights_folder(tmp_path / "model")
+    host = with_disk(HOST, folder)
+    assert store_speeds(host, replace(SPEEDS, host=host_key(host)))
+    told = []
+    for _ in range(2):
+        assert speeds_for(host, folder, told.append, OWN.shape).layer(OWN.shape) == OWN
+    assert len(asked) == 1
+    assert told == ["measuring this model's layers once, at most 10 s"]
+    assert cached_speeds(host).layer(OWN.shape) == OWN
+
+
+def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
+    found = own_layers(llama_folder, 0.05, 64 * MIB)
+    assert found["tokens"] == sorted(OWN_TOKENS)
+    assert all(seconds > 0 for seconds in found["seconds"])
+    assert found["nbytes"] > 0
+
+
+def test_layers_larger_than_the_memory_for_measuring_are_refused(llama_folder):
+    with pytest.raises(ValueError, match="larger than the memory"):
+        own_layers(llama_folder, 0.05, 1)
+
+
+@pytest.fixture
+def llama_folder(tmp_path):
+    from tiny_checkpoint import write_checkpoint
+
+    return write_checkpoint(tmp_path / "llama")
