@@ -109,8 +109,8 @@ class Speeds:
     startup_s: float  # from the start of reading to an engine that computes: imports, the model's skeleton
     token_s: float  # a token beyond its layers: sampling, embedding, events
     notes: tuple[str, ...] = ()  # what could not be measured, and what stands in for it
-    layers: tuple[LayerSpeed, ...] = ()  # of the models that were run here
     complete: bool = True  # False where the time ran out or no weights could be read: not kept for the next run
+    layers: tuple[LayerSpeed, ...] = ()  # of the models that were run here
 
     def device(self, name: str) -> DeviceSpeed:
         """The figures of one device.

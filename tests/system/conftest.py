@@ -33,4 +33,4 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMRUN_CACHE", str(cache))
         assert store_speeds(profile, replace(speeds(), host=host_key(profile)))
-    return {"LLMRUN_CACHE": cache, "LLMRUN_VRAM": 0}
+    return {"LLMRUN_CACHE": cache, "LLMRUN_VRAM": 0, "LLMRUN_MEASURE_S": 0}

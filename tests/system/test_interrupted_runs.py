@@ -144,7 +144,9 @@ def test_a_streamed_model_keeps_to_the_limit_that_it_was_given(wide_checkpoint: 
     answer = json.loads(done.stdout)
     assert answer["new_tokens"] == 20
     peak_bytes = answer["memory"]["cpu"]["peak_bytes"]
-    assert peak_bytes <= answer["predicted"]["peak_bytes"]["cpu"] <= answer["memory"]["cpu"]["budget_bytes"] == ram_bytes
+    assert (
+        peak_bytes <= answer["predicted"]["peak_bytes"]["cpu"] <= answer["memory"]["cpu"]["budget_bytes"] == ram_bytes
+    )
     assert answer["read_bytes_per_token"]["disk"] > 20 * MIB
 
 
