@@ -164,7 +164,7 @@ class TestPlanFile:
 
     def test_a_gpu_that_is_not_there(self, folder, path, env):
         made = llmrun(
-            "plan", folder, "--context", 128, "--hardware", "rtx4090", "--planner", "greedy", "--output", path, **env
+            "plan", folder, "--context", 128, "--hardware", "rtx4090", "--vram", "8GiB", "--output", path, **env
         )
         assert made.returncode == 0, made.stderr
         self.rewritten(path, hardware="")
