@@ -80,7 +80,7 @@ def run_lengths(model: str, ram_bytes: int | None) -> Iterator[tuple[int, int, R
 
 
 def load_tokenizer(folder: str) -> int:
-    """In a process of its own: print by how many bytes loading a tokenizer raises the peak RSS, and the RSS for good."""
+    """In a process of its own: print by how much loading a tokenizer raises the peak RSS, and the RSS for good."""
     from llmrun.engine.tokenizer import ChatTokenizer
     from llmrun.hardware import process_memory
     from llmrun.hardware.heap import keep_heap_small, trim_heap
