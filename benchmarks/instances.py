@@ -14,10 +14,10 @@ import numpy as np
 
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
 from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, LinkSpeed, Speeds, Spread, WeightSpeed
-from llmrun.planner.lean import leanest
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, kv_bytes, process_bytes, workspace_bytes
 from llmrun.planner.problem import Objective, Problem, make_problem
 from llmrun.planner.scenarios import scenarios
+from llmrun.planner.searches.lean import leanest
 from llmrun.settings import Budget, Workload
 
 GB = 10**9

@@ -22,7 +22,7 @@ from common import argument_parser, note, print_host, table, write_samples
 from instances import SPREAD, Instance, make_instance
 
 from llmrun.hardware.speeds import Speeds
-from llmrun.planner.bound import Bound, lower_bound
+from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates
 from llmrun.planner.make import DEFAULT_PLANNER_S, search
 from llmrun.planner.problem import Effort, Problem

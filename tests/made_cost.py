@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmrun.planner.choices import Candidates, Choice, all_choices
-from llmrun.planner.cost import NO_LINK, Cost, PassCost
 from llmrun.planner.plan import CPU, DISK, is_gpu
+from llmrun.planner.simulation.cost import NO_LINK, Cost, PassCost
 
 LETTERS = {
     "R": Choice(CPU, CPU, CPU),  # resident in RAM

@@ -9,22 +9,22 @@ from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.errors import UsageError
 from llmrun.hardware.speeds import Speeds
-from llmrun.planner.aco import aco
-from llmrun.planner.bound import Bound, lower_bound
+from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
-from llmrun.planner.cost import read_seconds
-from llmrun.planner.exhaustive import exhaustive
-from llmrun.planner.lean import leanest
 from llmrun.planner.memory import account, rings
-from llmrun.planner.milp import milp, rounded
-from llmrun.planner.over_budget import over_budget
-from llmrun.planner.pareto import nsga2
 from llmrun.planner.plan import CPU, Certificate, Placement, Plan, Slots
 from llmrun.planner.predict import predict
 from llmrun.planner.problem import Effort, Objective, Outcome, Planner, Problem, make_problem
-from llmrun.planner.random_search import random_search
 from llmrun.planner.scenarios import scenarios
-from llmrun.planner.seeds import even, greedy
+from llmrun.planner.searches.aco import aco
+from llmrun.planner.searches.exhaustive import exhaustive
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.milp import milp, rounded
+from llmrun.planner.searches.over_budget import over_budget
+from llmrun.planner.searches.pareto import nsga2
+from llmrun.planner.searches.random_search import random_search
+from llmrun.planner.searches.seeds import even, greedy
+from llmrun.planner.simulation.cost import read_seconds
 from llmrun.settings import Budget, Workload
 
 PLANNERS: Mapping[str, Planner] = {

@@ -9,12 +9,12 @@ import numpy as np
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.hardware.speeds import Speeds
-from llmrun.planner.busy import busy_seconds, resources
 from llmrun.planner.choices import Candidates, Choice, stages, to_codes
-from llmrun.planner.cost import cost, read_seconds
 from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
-from llmrun.planner.simulate import simulate
+from llmrun.planner.simulation.busy import busy_seconds, resources
+from llmrun.planner.simulation.cost import cost, read_seconds
+from llmrun.planner.simulation.simulate import simulate
 from llmrun.settings import Workload
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.choices import Candidates, Choice, all_choices, allowed
-from llmrun.planner.cost import Cost, cost
 from llmrun.planner.fit import Fit
-from llmrun.planner.simulate import Times, simulate
+from llmrun.planner.simulation.cost import Cost, cost
+from llmrun.planner.simulation.simulate import Times, simulate
 from llmrun.settings import Budget, Workload
 
 Floats = NDArray[np.float64]

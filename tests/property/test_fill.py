@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from planning import equal_layers, model_of, rams, unlike_layers, vrams, works
 
 from llmrun.checkpoint.spec import UnitKind
-from llmrun.planner.fill import fill, last, spread
 from llmrun.planner.memory import account
 from llmrun.planner.plan import CPU, DISK
+from llmrun.planner.searches.fill import fill, last, spread
 from llmrun.settings import Budget
 from llmrun.units import GIB
 

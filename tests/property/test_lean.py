@@ -10,9 +10,9 @@ from planning import sizes
 from tiny_spec import model
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.lean import leanest
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
 from llmrun.planner.problem import make_problem
+from llmrun.planner.searches.lean import leanest
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_problem import draw_problem
 
-from llmrun.planner.aco import aco
-from llmrun.planner.exhaustive import exhaustive
-from llmrun.planner.floor import Floor
-from llmrun.planner.lean import leanest
+from llmrun.planner.guidance.floor import Floor
 from llmrun.planner.problem import Effort
-from llmrun.planner.random_search import random_search
-from llmrun.planner.seeds import even, greedy
+from llmrun.planner.searches.aco import aco
+from llmrun.planner.searches.exhaustive import exhaustive
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.random_search import random_search
+from llmrun.planner.searches.seeds import even, greedy
 
 some = settings(deadline=None, max_examples=25)
 drawn = st.integers(0, 10**6)

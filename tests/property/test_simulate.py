@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cost import made_cost
 
-from llmrun.planner.busy import busy_seconds
 from llmrun.planner.choices import Candidates, all_choices
-from llmrun.planner.cost import Cost
-from llmrun.planner.simulate import simulate
-from llmrun.planner.simulate_events import simulate_events
+from llmrun.planner.simulation.busy import busy_seconds
+from llmrun.planner.simulation.cost import Cost
+from llmrun.planner.simulation.simulate import simulate
+from llmrun.planner.simulation.simulate_events import simulate_events
 
 
 @dataclass(frozen=True)

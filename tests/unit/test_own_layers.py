@@ -12,8 +12,8 @@ from llmrun.hardware.measure_own import OWN_TOKENS, own_layers
 from llmrun.hardware.speeds import LayerSpeed
 from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk
 from llmrun.planner.choices import all_choices
-from llmrun.planner.cost import cost, layer_seconds
 from llmrun.planner.scenarios import Bandwidth, slower
+from llmrun.planner.simulation.cost import cost, layer_seconds
 from llmrun.settings import Workload
 from llmrun.units import MIB
 

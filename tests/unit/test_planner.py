@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from tiny_spec import letters, model
 
-from llmrun.planner.fill import fill, last, spread
 from llmrun.planner.memory import (
     CUDA_CONTEXT_BYTES,
     LOADED_TOKENIZER_BYTES_PER_ENTRY,
@@ -22,6 +21,7 @@ from llmrun.planner.memory import (
     workspace_bytes,
 )
 from llmrun.planner.plan import DEFAULT_SLOTS, Placement, RingSpec, Slots
+from llmrun.planner.searches.fill import fill, last, spread
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 

@@ -11,10 +11,10 @@ from shapes import llama_8b, llama_405b
 from tiny_spec import model
 
 from llmrun.errors import PlanError
-from llmrun.planner.bound import lower_bound
-from llmrun.planner.milp import milp, rounded
+from llmrun.planner.certificate.bound import lower_bound
 from llmrun.planner.problem import Effort, Objective, make_problem
-from llmrun.planner.simulate import simulate
+from llmrun.planner.searches.milp import milp, rounded
+from llmrun.planner.simulation.simulate import simulate
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 

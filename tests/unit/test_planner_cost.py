@@ -9,7 +9,7 @@ from tiny_spec import model
 from llmrun.checkpoint.spec import UnitKind
 from llmrun.hardware.speeds import DeviceSpeed, DiskSpeed, LinkSpeed, Speeds, Spread, WeightSpeed
 from llmrun.planner.choices import Choice, all_choices
-from llmrun.planner.cost import NO_LINK, cost, weight_bytes_per_s
+from llmrun.planner.simulation.cost import NO_LINK, cost, weight_bytes_per_s
 from llmrun.settings import Workload
 from llmrun.units import MIB
 

@@ -8,11 +8,11 @@ import pytest
 from made_problem import draw_problem, every_candidate
 
 from llmrun.errors import PlanError, UsageError
-from llmrun.planner import pareto
-from llmrun.planner.bound import lower_bound
-from llmrun.planner.pareto import nsga2, pareto_front
+from llmrun.planner.certificate.bound import lower_bound
 from llmrun.planner.problem import Effort, Objective
-from llmrun.planner.simulate import simulate
+from llmrun.planner.searches import pareto
+from llmrun.planner.searches.pareto import nsga2, pareto_front
+from llmrun.planner.simulation.simulate import simulate
 from llmrun.settings import Budget
 
 EFFORT = Effort(evaluations=600)

@@ -7,9 +7,9 @@ from hosts import SPEEDS
 from tiny_spec import model
 
 from llmrun.hardware.speeds import Spread
-from llmrun.planner.cost import copy_seconds, read_seconds, weight_bytes_per_s
 from llmrun.planner.problem import Objective, make_problem
 from llmrun.planner.scenarios import Bandwidth, scenarios, slower
+from llmrun.planner.simulation.cost import copy_seconds, read_seconds, weight_bytes_per_s
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 

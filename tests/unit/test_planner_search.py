@@ -7,19 +7,19 @@ import pytest
 from made_problem import any_candidates, draw_problem, every_candidate
 
 from llmrun.errors import UsageError
-from llmrun.planner.aco import aco
-from llmrun.planner.exhaustive import exhaustive
-from llmrun.planner.floor import Floor
-from llmrun.planner.guide import make_guide
-from llmrun.planner.lean import leanest
+from llmrun.planner.guidance.floor import Floor
+from llmrun.planner.guidance.guide import make_guide
+from llmrun.planner.guidance.sequence import diffuse, go_round, spread_out
+from llmrun.planner.guidance.shape import Shaper
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Effort, Objective
-from llmrun.planner.random_search import random_search
-from llmrun.planner.search import DRAWN, Search
-from llmrun.planner.seeds import even, filled, greedy
-from llmrun.planner.sequence import diffuse, go_round, spread_out
-from llmrun.planner.shape import Shaper
+from llmrun.planner.searches.aco import aco
+from llmrun.planner.searches.exhaustive import exhaustive
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.random_search import random_search
+from llmrun.planner.searches.search import DRAWN, Search
+from llmrun.planner.searches.seeds import even, filled, greedy
+from llmrun.planner.searches.trails import AcoParameters, Trails
 from llmrun.planner.stage_types import stage_types
-from llmrun.planner.trails import AcoParameters, Trails
 from llmrun.settings import Budget
 
 LITTLE_EFFORT = Effort(evaluations=600)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from made_cost import candidates, codes_of, made_cost
 
-from llmrun.planner.busy import busy_seconds, resources
 from llmrun.planner.choices import Candidates, all_choices
-from llmrun.planner.simulate import simulate
-from llmrun.planner.simulate_events import simulate_events
+from llmrun.planner.simulation.busy import busy_seconds, resources
+from llmrun.planner.simulation.simulate import simulate
+from llmrun.planner.simulation.simulate_events import simulate_events
 
 
 def one(cost, letters, host_slots=2, gpu_slots=2):

@@ -10,8 +10,8 @@ from tiny_spec import model
 from llmrun.checkpoint.layout import layout
 from llmrun.errors import PlanError, UsageError
 from llmrun.planner.compare import compare
-from llmrun.planner.cost import weight_bytes_per_s
 from llmrun.planner.plan import Busy, Certificate, Plan, Prediction
+from llmrun.planner.simulation.cost import weight_bytes_per_s
 from llmrun.planner.what_if import Situation, changes, halved, what_if
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB

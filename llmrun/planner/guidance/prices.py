@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.floor import Columns, busy_table, cold_read_seconds, weights
-from llmrun.planner.frames import Frame, device_bytes
+from llmrun.planner.guidance.floor import Columns, busy_table, cold_read_seconds, weights
+from llmrun.planner.guidance.frames import Frame, device_bytes
 from llmrun.planner.problem import Objective, Problem
 from llmrun.planner.stage_types import StageTypes, stage_types
 from llmrun.units import GIB

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, Choice
-from llmrun.planner.frames import device_bytes
-from llmrun.planner.lean import leanest
+from llmrun.planner.guidance.frames import device_bytes
 from llmrun.planner.plan import CPU, DISK
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
+from llmrun.planner.searches.lean import leanest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

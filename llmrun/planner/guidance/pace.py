@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.cost import NO_LINK, Cost
+from llmrun.planner.simulation.cost import NO_LINK, Cost
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

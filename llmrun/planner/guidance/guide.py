@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.frames import Frame, first_frames, neighbours
-from llmrun.planner.pace import paced_codes
+from llmrun.planner.guidance.frames import Frame, first_frames, neighbours
+from llmrun.planner.guidance.pace import paced_codes
+from llmrun.planner.guidance.polish import Polisher
+from llmrun.planner.guidance.prices import Market, Prices
+from llmrun.planner.guidance.sequence import diffuse, go_round
+from llmrun.planner.guidance.shape import Shaper
 from llmrun.planner.plan import Slots
-from llmrun.planner.polish import Polisher
-from llmrun.planner.prices import Market, Prices
 from llmrun.planner.problem import Problem
-from llmrun.planner.sequence import diffuse, go_round
-from llmrun.planner.shape import Shaper
 from llmrun.planner.stage_types import StageTypes, stage_types
 
 Floats = NDArray[np.float64]

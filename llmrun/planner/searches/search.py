@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.floor import Floor
-from llmrun.planner.lean import leanest
+from llmrun.planner.guidance.floor import Floor
 from llmrun.planner.problem import Effort, Outcome, Problem
+from llmrun.planner.searches.lean import leanest
 
 Floats = NDArray[np.float64]
 

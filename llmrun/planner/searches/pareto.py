@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from llmrun.errors import UsageError
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.lean import leanest
-from llmrun.planner.milp import milp
-from llmrun.planner.over_budget import over_budget
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Effort, Objective, Outcome, Problem
-from llmrun.planner.simulate import simulate
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.milp import milp
+from llmrun.planner.searches.over_budget import over_budget
+from llmrun.planner.simulation.simulate import simulate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

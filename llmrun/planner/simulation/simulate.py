@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.cost import Cost
-from llmrun.planner.pipeline import State, Step, compute, make_flow, make_state, read, ring_slots, sweep
+from llmrun.planner.simulation.cost import Cost
+from llmrun.planner.simulation.pipeline import State, Step, compute, make_flow, make_state, read, ring_slots, sweep
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.arrange import counts_to_candidates
-from llmrun.planner.bound import Bound, lower_bound, weights
+from llmrun.planner.certificate.bound import Bound, lower_bound, weights
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.lean import leanest
-from llmrun.planner.over_budget import over_budget
-from llmrun.planner.pace import paced_codes
+from llmrun.planner.guidance.pace import paced_codes
+from llmrun.planner.guidance.shape import Shaper
 from llmrun.planner.problem import Effort, Outcome, Problem
-from llmrun.planner.shape import Shaper
+from llmrun.planner.searches.arrange import counts_to_candidates
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.over_budget import over_budget
 
 Floats = NDArray[np.float64]
 

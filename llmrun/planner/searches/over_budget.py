@@ -7,9 +7,9 @@ from dataclasses import replace
 from llmrun.errors import PlanError, Row
 from llmrun.planner.choices import Candidates, to_placements
 from llmrun.planner.fit import Fit
-from llmrun.planner.lean import leanest
 from llmrun.planner.memory import account
 from llmrun.planner.problem import Problem
+from llmrun.planner.searches.lean import leanest
 from llmrun.units import MIB, format_bytes
 
 CONTEXT_STEP_TOKENS = 256

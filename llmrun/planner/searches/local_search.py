@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.guide import Guide
+from llmrun.planner.guidance.guide import Guide
+from llmrun.planner.guidance.sequence import spread_out
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
-from llmrun.planner.search import MARGIN, Search
-from llmrun.planner.sequence import spread_out
+from llmrun.planner.searches.search import MARGIN, Search
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

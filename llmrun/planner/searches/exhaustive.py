@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from llmrun.errors import UsageError
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.floor import Floor
-from llmrun.planner.lean import leanest
+from llmrun.planner.guidance.floor import Floor
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Effort, Outcome, Problem
-from llmrun.planner.seeds import filled
+from llmrun.planner.searches.lean import leanest
+from llmrun.planner.searches.seeds import filled
 
 Ints = NDArray[np.int64]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.linear import Solution, times
+from llmrun.planner.certificate.linear import Solution, times
+from llmrun.planner.certificate.relaxation import Relaxation, relax
+from llmrun.planner.certificate.stage_classes import StageClasses, stage_classes
+from llmrun.planner.certificate.time_rows import Floor, TimeRows
 from llmrun.planner.plan import DEFAULT_SLOTS, Slots
 from llmrun.planner.problem import Objective, Problem
-from llmrun.planner.relaxation import Relaxation, relax
-from llmrun.planner.stage_classes import StageClasses, stage_classes
-from llmrun.planner.time_rows import Floor, TimeRows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.guide import Guide, make_guide
-from llmrun.planner.local_search import LocalSearch, Place
-from llmrun.planner.opening import Opening
+from llmrun.planner.guidance.guide import Guide, make_guide
+from llmrun.planner.guidance.sequence import diffuse
 from llmrun.planner.problem import Effort, Outcome, Problem
-from llmrun.planner.search import Search
-from llmrun.planner.seeds import filled
-from llmrun.planner.sequence import diffuse
-from llmrun.planner.trails import AcoParameters, Trails
+from llmrun.planner.searches.local_search import LocalSearch, Place
+from llmrun.planner.searches.opening import Opening
+from llmrun.planner.searches.search import Search
+from llmrun.planner.searches.seeds import filled
+from llmrun.planner.searches.trails import AcoParameters, Trails
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

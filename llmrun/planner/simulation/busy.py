@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.cost import Cost
+from llmrun.planner.simulation.cost import Cost
 
 
 def resources(gpus: Sequence[str]) -> tuple[str, ...]:

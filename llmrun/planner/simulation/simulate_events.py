@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from llmrun.planner.cost import NO_LINK, Cost, PassCost
+from llmrun.planner.simulation.cost import NO_LINK, Cost, PassCost
 
 PASSES = 240
 AVERAGED = 120

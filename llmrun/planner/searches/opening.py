@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join
-from llmrun.planner.guide import Guide
-from llmrun.planner.local_search import LocalSearch, Place
-from llmrun.planner.search import Search
+from llmrun.planner.guidance.guide import Guide
+from llmrun.planner.searches.local_search import LocalSearch, Place
+from llmrun.planner.searches.search import Search
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

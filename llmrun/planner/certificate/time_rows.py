@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.cost import NO_LINK, Cost
-from llmrun.planner.linear import Terms, times
+from llmrun.planner.certificate.linear import Terms, times
+from llmrun.planner.certificate.relaxation import Relaxation, Ring
+from llmrun.planner.certificate.stage_classes import StageClasses
 from llmrun.planner.problem import Problem
-from llmrun.planner.relaxation import Relaxation, Ring
-from llmrun.planner.stage_classes import StageClasses
+from llmrun.planner.simulation.cost import NO_LINK, Cost
 from llmrun.units import GIB
 
 Floats = NDArray[np.float64]

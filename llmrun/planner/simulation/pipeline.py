@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.cost import NO_LINK, Cost, PassCost
+from llmrun.planner.simulation.cost import NO_LINK, Cost, PassCost
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.guide import make_guide
+from llmrun.planner.guidance.guide import make_guide
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Effort, Outcome, Problem
-from llmrun.planner.search import Search
+from llmrun.planner.searches.search import Search
 
 BATCH = 256
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.floor import Columns, busy_table, cold_read_seconds, weights
-from llmrun.planner.frames import device_bytes, ring_users
+from llmrun.planner.guidance.floor import Columns, busy_table, cold_read_seconds, weights
+from llmrun.planner.guidance.frames import device_bytes, ring_users
 from llmrun.planner.problem import Objective, Problem
 from llmrun.planner.stage_types import StageTypes, stage_types
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, join, to_codes
-from llmrun.planner.fill import Choose, fill, last, spread
-from llmrun.planner.lean import leanest
 from llmrun.planner.plan import DEFAULT_SLOTS, Slots
 from llmrun.planner.problem import Effort, Outcome, Problem
+from llmrun.planner.searches.fill import Choose, fill, last, spread
+from llmrun.planner.searches.lean import leanest
 
 Ints = NDArray[np.int64]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates
-from llmrun.planner.cost import NO_LINK, Cost
 from llmrun.planner.problem import Objective, Problem
+from llmrun.planner.simulation.cost import NO_LINK, Cost
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

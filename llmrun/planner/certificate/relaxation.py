@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.linear import Program, Terms, times
+from llmrun.planner.certificate.linear import Program, Terms, times
+from llmrun.planner.certificate.stage_classes import StageClasses
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
 from llmrun.planner.plan import CPU, DISK, is_gpu
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
-from llmrun.planner.stage_classes import StageClasses
 from llmrun.units import GIB
 
 Floats = NDArray[np.float64]

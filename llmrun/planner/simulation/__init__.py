@@ -1,0 +1,1 @@
+"""How long a candidate plan takes: what every choice costs, and the pipeline that it makes."""
