@@ -182,9 +182,7 @@ def test_the_checker_sees_the_real_tree():
     [
         {"cli/app.py": "from llmrun.tui import chat\nfrom llmrun.bench import run\nimport llmrun.units"},
         {"__main__.py": "from llmrun.cli.app import main"},
-        {
-            "planner/make.py": "from llmrun.planner.searches.fill import fill\nfrom llmrun.checkpoint.spec import ModelSpec"
-        },
+        {"planner/make.py": "from llmrun.planner.fill import fill\nfrom llmrun.checkpoint.spec import ModelSpec"},
         {"hub/gguf.py": "def convert():\n    from transformers import AutoConfig"},
         {"hardware/measure.py": "from llmrun.settings import Budget\ndef measure():\n    import torch"},
         {"tui/chat.py": "if TYPE_CHECKING:\n    from llmrun.engine.a import A\nimport rich"},
