@@ -1,0 +1,1 @@
+"""What `llmrun bench` measures, and the forms in which it tells."""
