@@ -1,4 +1,4 @@
-"""One line of a benchmark: what was run, on what, and what came out. The field names are llama-bench's where it has one.
+"""One line of a benchmark: what was run, on what, and what came out; llama-bench's field names where it has one.
 
 ``avg`` is the mean and ``stddev`` the sample deviation of the samples; a rate is tokens over seconds of one sample.
 """
