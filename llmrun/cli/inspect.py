@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrun.cli import speeds_text
+from llmrun.cli import complete, speeds_text
 from llmrun.errors import DeviceError, UsageError
 from llmrun.settings import Budget
 from llmrun.units import format_bytes
@@ -28,7 +28,9 @@ Table = list[tuple[str, ...]]
 def inspect_host(
     path: Annotated[
         Path | None,
-        typer.Option("--path", help="Look at (and read) the disk under this folder, not the model cache's."),
+        typer.Option(
+            "--path", metavar="FOLDER", help="Look at (and read) the disk under this folder, not the model cache's."
+        ),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Show how fast it all is; measured once, in at most 10 s, and kept.")
@@ -39,7 +41,12 @@ def inspect_host(
     ] = None,
     hardware: Annotated[
         str | None,
-        typer.Option("--hardware", metavar="FILE|PRESET", help="Show a saved or a typical machine, not this one."),
+        typer.Option(
+            "--hardware",
+            metavar="FILE|PRESET",
+            autocompletion=complete.presets,
+            help="Show a saved or a typical machine, not this one.",
+        ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from llmrun.cli import complete
 from llmrun.errors import UsageError
 from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Workload
 from llmrun.units import parse_bytes
@@ -21,6 +22,7 @@ Model = Annotated[
         metavar="MODEL",
         envvar="LLMRUN_MODEL",
         show_default="smollm2:135m",
+        autocompletion=complete.models,
         help="Folder, Hugging Face id ORG/NAME[@REVISION], .gguf file, or an alias of `llmrun list`.",
     ),
 ]
@@ -46,7 +48,10 @@ Context = Annotated[
 Planner = Annotated[
     str | None,
     typer.Option(
-        "--planner", metavar="NAME", help="How the placement is searched: aco (default), greedy, even, milp, ..."
+        "--planner",
+        metavar="NAME",
+        autocompletion=complete.planners,
+        help="How the placement is searched: aco (default), greedy, even, exhaustive, milp, random or nsga2.",
     ),
 ]
 PlannerTime = Annotated[
@@ -64,6 +69,7 @@ Hardware = Annotated[
     typer.Option(
         "--hardware",
         metavar="FILE|PRESET",
+        autocompletion=complete.presets,
         help="Plan for that machine: a file of `llmrun inspect --save`, or a preset.",
     ),
 ]
@@ -72,6 +78,7 @@ Optimize = Annotated[
     typer.Option(
         "--optimize",
         metavar="GOAL",
+        autocompletion=complete.goals,
         help="What is to be short: total (a first request), ttft (its first token), tpot (a token) or throughput "
         "(requests one after another).",
     ),

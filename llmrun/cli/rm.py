@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
+from llmrun.cli import complete
+
 
 def rm(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name of `llmrun list`, an alias, or a Hugging Face id.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=complete.removable,
+            help="A name of `llmrun list`, an alias, or a Hugging Face id.",
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
