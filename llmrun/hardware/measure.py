@@ -33,6 +33,9 @@ DISK_SHARE = 0.24  # of the default limit, or of the limit where that is less
 CAUTIOUS_DISK = DiskSpeed(Spread(100e6, 100e6, 100e6), 100e6, 0.01)
 """A hard disk's: a plan that keeps most in RAM is the right one where the disk is not known."""
 
+FEWEST_POINTS = 3
+"""One token, some and many; of a device too slow for that the curve of one large matrix tells more."""
+
 CAUTIOUS_START_S = 10.0
 CAUTIOUS_TOKEN_S = 0.005
 CAUTIOUS_SLOWDOWN = 1.5
@@ -106,8 +109,12 @@ def measure_layers(path: Path, profile: HardwareProfile, shape: str, limit_s: fl
 
 
 def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
-    own = found.figures.get("own")
-    return (LayerSpeed(shape, own["nbytes"], tuple(own["tokens"]), tuple(own["seconds"])),) if own and shape else ()
+    own = {name.removeprefix("own."): figure for name, figure in found.figures.items() if name.startswith("own.")}
+    points = sorted((int(name.removeprefix("seconds.")), own[name]) for name in own if name.startswith("seconds."))
+    if len(points) < FEWEST_POINTS or not shape:
+        return ()
+    tokens, seconds = zip(*points, strict=True)
+    return (LayerSpeed(shape, own["nbytes"], tokens, seconds, own.get("token_past_s"), own.get("chunk_past_s")),)
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:

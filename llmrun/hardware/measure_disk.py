@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 from llmrun.errors import DeviceError
 from llmrun.hardware.buffer import allocate
@@ -33,6 +34,9 @@ BURST_SHARE = 0.12
 
 STRETCH_BYTES = 64 * MIB
 SAMPLES, SHAPE_SAMPLES = 16, 4
+WINDOW = 5
+"""Samples that count together, 0.3 s: a disk that is rationed stops and goes, about ten times a second."""
+
 OWN_SHARE, SINGLE_SHARE, PAGE_SHARE = 0.42, 0.1, 0.02
 
 
@@ -72,6 +76,11 @@ class Reading:
 
         edges = [read_until(self.began_s + part_s * index) for index in range(count + 1)]
         return [(end - begin) / part_s for begin, end in pairwise(edges)]
+
+
+def moving_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of every ``window`` values in a row."""
+    return [fmean(values[begin : begin + window]) for begin in range(len(values) - window + 1)]
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -194,11 +203,11 @@ class _Disk:
     blocks: Blocks
     memory: memoryview
 
-    def shape(self, block_bytes: int, in_flight: int, seconds: float, count: int = 1) -> ReadShape:
-        """Read in that shape, at least one request each, and look at ``count`` parts of the time."""
+    def shape(self, block_bytes: int, in_flight: int, seconds: float, count: int = 1, window: int = 1) -> ReadShape:
+        """Read in that shape, at least one request each; the spread over ``window`` of ``count`` parts of the time."""
         readers = Readers(self.blocks, self.memory, block_bytes, in_flight)
         readers.wait(seconds)
-        return ReadShape(block_bytes, in_flight, spread(readers.stop().rates(count)))
+        return ReadShape(block_bytes, in_flight, spread(moving_mean(readers.stop().rates(count), window)))
 
 
 def measure_disk(files: Sequence[Path], limit_s: float) -> DiskSpeed:
@@ -215,7 +224,7 @@ def measure_disk(files: Sequence[Path], limit_s: float) -> DiskSpeed:
         shape_s = (1 - BURST_SHARE - OWN_SHARE - SINGLE_SHARE - PAGE_SHARE) * limit_s / len(SHAPES)
         at_once = 2 * shape_s * burst.bytes_per_s.p50
         shapes = [disk.shape(block, n, shape_s, SHAPE_SAMPLES) for block, n in SHAPES if block * n <= at_once]
-        own = disk.shape(BLOCK_BYTES, READERS, OWN_SHARE * limit_s, SAMPLES)
+        own = disk.shape(BLOCK_BYTES, READERS, OWN_SHARE * limit_s, SAMPLES, WINDOW)
         single = disk.shape(BLOCK_BYTES, 1, SINGLE_SHARE * limit_s)
         page = disk.shape(PAGE_BYTES, 1, PAGE_SHARE * limit_s)
     ordered = sorted([*shapes, own, single], key=lambda shape: (shape.block_bytes, shape.in_flight))

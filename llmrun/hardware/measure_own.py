@@ -1,52 +1,97 @@
 """The layers of the checkpoint itself, computed as a run computes them, with made-up weights.
 
 A curve over one large matrix tells what a device can do; how near to it a model comes depends on the shapes of its own
-matrices and on the size of its activations. So a few of its layers are built and run, with as many bytes of weights as
-no cache holds.
+matrices, its heads and the size of its activations. So a few of its layers are built and run, with as many bytes of
+weights as no cache holds and in memory like that of a run.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from llmrun.hardware.buffer import allocate
+from llmrun.hardware.measure_compute import attend
+from llmrun.hardware.speeds import LayerSpeed
 from llmrun.hardware.timing import median_s
 from llmrun.units import MIB
 
-OWN_TOKENS = (512, 256, 64, 1)
-"""The longest first: it brings the memory in."""
+OWN_TOKENS = (1, 64, 512, 256)
+"""The most decisive first, as far as what a shorter one took lets hope for an end."""
 
+TOKEN_SHARES = {1: 0.3, 64: 0.1, 512: 0.3, 256: 0.15}
+PAST_SHARE = 0.075
+PAST_TOKENS, CHUNK_TOKENS = LayerSpeed.PAST_TOKENS, LayerSpeed.CHUNK_TOKENS
 LEAST_BYTES = 128 * MIB
 FEW_IDS = 512
 """Rows of the embedding, of which nothing is asked here."""
 
+SAMPLES = 3
+ALIGNMENT_BYTES = 4096
 
-def own_layers(folder: Path, limit_s: float, most_bytes: int) -> dict[str, Any]:
-    """``nbytes`` of a layer, ``tokens`` and the ``seconds`` that a layer takes for so many, past tokens apart.
+
+def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[str, float]]:
+    """Figures by name as they are known, in about ``limit_s`` after the weights are there.
+
+    ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them; ``token_past_s`` and
+    ``chunk_past_s``, what 4,096 tokens before them add for one token and for 512.
+
+    Memory: the weights of at least 128 MiB of layers, once more as much for the past.
 
     Raises:
-        ValueError: the layers are larger than ``most_bytes``.
+        ValueError: a layer is larger than ``most_bytes``.
         Exception: whatever transformers raises for a model that it cannot build.
     """
     import torch
 
     nbytes = _nbytes(folder, 2) - _nbytes(folder, 1)
-    n_layers = max(2, min(_config(folder).num_hidden_layers, LEAST_BYTES // nbytes))
-    if n_layers * nbytes > most_bytes:
-        n_layers = 1
-    if n_layers * nbytes > most_bytes:
+    if nbytes > most_bytes:
         raise ValueError("a layer is larger than the memory for measuring")
-    model = _model(folder, n_layers).to_empty(device="cpu")
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data.fill_(0.01)
-    found: dict[int, float] = {}
+    yield "nbytes", nbytes
+    n_layers = min(_config(folder).num_hidden_layers, -(-LEAST_BYTES // nbytes))
+    model = _filled(_model(folder, n_layers))
+    deadline_s = time.perf_counter() + limit_s
+    slowest_s = 0.0  # of a token, in the pass before
     for tokens in OWN_TOKENS:
+        if 2 * slowest_s * tokens * n_layers > deadline_s - time.perf_counter():  # a call to warm up, one to count
+            break
         ids = torch.arange(tokens).remainder(FEW_IDS)[None]
-        share_s = limit_s / len(OWN_TOKENS)
-        found[tokens] = median_s(partial(model, ids, use_cache=False), share_s, at_least=1) / n_layers
-    tokens_in_order = sorted(found)
-    return {"nbytes": nbytes, "tokens": tokens_in_order, "seconds": [found[tokens] for tokens in tokens_in_order]}
+        share_s = TOKEN_SHARES[tokens] * limit_s
+        layer_s = median_s(partial(model, ids, use_cache=False), share_s, at_least=SAMPLES) / n_layers
+        slowest_s = layer_s / tokens if tokens > 1 else 0.0
+        yield f"seconds.{tokens}", layer_s
+    else:
+        yield from _past(folder, PAST_SHARE * limit_s)
+
+
+def _past(folder: Path, limit_s: float) -> Iterator[tuple[str, float]]:
+    """What attention to the past takes in a layer; nothing of a model whose heads are not all alike."""
+    import torch
+
+    config = _config(folder)
+    heads, kv_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
+    if not heads or not kv_heads or getattr(config, "kv_lora_rank", None):
+        return
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kind = config.dtype or torch.bfloat16
+    n_pairs = max(1, LEAST_BYTES // (2 * kv_heads * PAST_TOKENS * dim * kind.itemsize))
+    pairs = torch.rand(kv_heads, PAST_TOKENS, dim).to(kind).expand(n_pairs, 2, 1, -1, -1, -1).contiguous()
+    turn = count()
+
+    def token() -> None:
+        keys, values = pairs[next(turn) % n_pairs]
+        torch.nn.functional.scaled_dot_product_attention(one, keys, values)  # a group's heads as so many queries
+
+    one = torch.rand(1, kv_heads, heads // kv_heads, dim).to(kind)
+    yield "token_past_s", median_s(token, limit_s, at_least=SAMPLES)
+    chunk = torch.rand(1, heads, CHUNK_TOKENS, dim).to(kind)
+    mask = torch.ones(1, 1, CHUNK_TOKENS, PAST_TOKENS, dtype=torch.bool)
+    keys, values = pairs[0]
+    yield "chunk_past_s", median_s(lambda: attend(chunk, keys, values, mask), limit_s, at_least=SAMPLES)
 
 
 def _nbytes(folder: Path, n_layers: int) -> int:
@@ -65,6 +110,24 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
         config.layer_types = config.layer_types[:n_layers]
     with torch.device("meta"):
         return AutoModel.from_config(config, dtype=config.dtype or torch.bfloat16, attn_implementation="sdpa").eval()
+
+
+def _filled(model: Any) -> Any:  # noqa: ANN401
+    """The model with weights in one piece of memory such as the runtime's, in huge pages where there are any."""
+    import torch
+
+    sizes = [-(-parameter.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for parameter in model.parameters()]
+    memory, begin = torch.frombuffer(allocate(sum(sizes)), dtype=torch.uint8), 0
+    numbers = {}
+    for (name, parameter), size in zip(list(model.named_parameters()), sizes, strict=True):
+        flat = memory[begin : begin + parameter.nbytes].view(parameter.dtype)
+        numbers[name] = flat.fill_(0.01).view(parameter.shape)
+        begin += size
+    model.load_state_dict(numbers, strict=False, assign=True)
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.full_like(buffer, 0.01, device="cpu"))
+    return model
 
 
 def _config(folder: Path) -> Any:  # noqa: ANN401

@@ -34,10 +34,8 @@ LONG_START, LEAST_REST = 0.8, 0.4
 """Imports that take more than this share of the time that is left after the disk prolong it: the figures get at least
 this share of the whole limit, 4 of 10 s."""
 
-
-OWN_SHARE, OWN_POOLS, OWN_LONGER = 0.12, 4, 0.4
-"""Of the limit for sampling the checkpoint's own layers; times the pool, their weights; and how much longer than the
-limit it may all take with them: making their weights takes time too."""
+OWN_SHARE, OWN_POOLS = 0.45, 4
+"""Of what is left after the imports, for sampling the checkpoint's own layers; and times the pool, their weights."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,9 @@ class Request:
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
-        own_s = OWN_LONGER * self.limit_s if self.own else 0.0
         if start_s <= LONG_START * self.left_s:
-            return self.left_s + own_s
-        return max(self.left_s, start_s + LEAST_REST * self.limit_s) + own_s
+            return self.left_s
+        return max(self.left_s, start_s + LEAST_REST * self.limit_s)
 
 
 def main() -> None:
@@ -78,7 +75,7 @@ def main() -> None:
     start_s = start_seconds(Path(request.folder))
     emit("start", start_s)
     if request.own:
-        measure_own(request)
+        measure_own(request, OWN_SHARE * (request.end_s(start_s) - (time.perf_counter() - began_s)))
     measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
 
 
@@ -109,7 +106,7 @@ def start_seconds(folder: Path) -> float:
     return took_s
 
 
-def measure_own(request: Request) -> None:
+def measure_own(request: Request, limit_s: float) -> None:
     """Emit what the checkpoint's own layers take; where they cannot be built, the run itself tells of it."""
     import torch
 
@@ -117,7 +114,8 @@ def measure_own(request: Request) -> None:
 
     try:
         with torch.inference_mode():
-            emit("own", own_layers(Path(request.folder), OWN_SHARE * request.limit_s, OWN_POOLS * request.pool_bytes))
+            for name, figure in own_layers(Path(request.folder), limit_s, OWN_POOLS * request.pool_bytes):
+                emit(f"own.{name}", figure)
     except Exception as error:  # whatever transformers raises
         emit("note", f"the model's own layers were not measured ({_first_line(error)})")
 

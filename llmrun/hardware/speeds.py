@@ -7,6 +7,7 @@ multiplication, a real decoder layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 CPU = "cpu"
 
@@ -89,12 +90,27 @@ class DeviceSpeed:
 
 @dataclass(frozen=True)
 class LayerSpeed:
-    """What the CPU takes for one layer of a model, for so many tokens at once and none before them."""
+    """What the CPU takes for one layer of a model, for so many tokens at once and none before them.
+
+    ``token_past_s`` and ``chunk_past_s`` are the attention of one token to ``PAST_TOKENS``, and of ``CHUNK_TOKENS``;
+    ``None`` where the model's heads are not all alike, or the time ran out.
+    """
+
+    PAST_TOKENS: ClassVar[int] = 4096
+    CHUNK_TOKENS: ClassVar[int] = 512
 
     shape: str  # of the model's layers, as ``ModelSpec.layer_shape`` says it
     nbytes: int
     tokens: tuple[int, ...]  # rising, from 1 on
     seconds: tuple[float, ...]
+    token_past_s: float | None = None
+    chunk_past_s: float | None = None
+
+    def past_s(self, past: int, tokens: int) -> float | None:
+        """What so many tokens take to attend to so many before them: in proportion to both."""
+        if tokens == 1:
+            return self.token_past_s and self.token_past_s * past / self.PAST_TOKENS
+        return self.chunk_past_s and self.chunk_past_s * past / self.PAST_TOKENS * tokens / self.CHUNK_TOKENS
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from llmrun.hardware.profile import HardwareProfile
 from llmrun.hardware.speeds import Speeds
 from llmrun.settings import cache_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Notify = Callable[[str], None]
 
@@ -126,13 +126,11 @@ def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, shape: 
         notify: told that this takes some seconds.
     """
     from llmrun.hardware.measure import cautious_speeds, limit_seconds, measure
-    from llmrun.hardware.measuring import OWN_LONGER
 
     limit_s = limit_seconds()
     if limit_s == 0:
         return cautious_speeds(profile, "nothing was measured: LLMRUN_MEASURE_S is 0")
-    most_s = limit_s * (1 + OWN_LONGER) if shape else limit_s
-    notify(f"measuring this machine once, at most {most_s:g} s")
+    notify(f"measuring this machine once, at most {limit_s:g} s")
     speeds = measure(folder, profile, limit_s=limit_s, shape=shape)
     if speeds.complete and not store_speeds(profile, speeds):
         notify(f"the measured speeds cannot be kept in {cache_path(profile).parent}")

@@ -67,7 +67,14 @@ def _corner(speeds: Speeds, disk: str, memory: str) -> Speeds:
 
 
 def _layers(speeds: Speeds, factor: float) -> tuple[LayerSpeed, ...]:
-    return tuple(replace(layer, seconds=tuple(s / factor for s in layer.seconds)) for layer in speeds.layers)
+    return tuple(
+        replace(
+            layer,
+            seconds=tuple(s / factor for s in layer.seconds),
+            token_past_s=layer.token_past_s and layer.token_past_s / factor,
+        )
+        for layer in speeds.layers
+    )
 
 
 def _share(spread: Spread, end: str) -> float:

@@ -191,13 +191,22 @@ class _Pass:
         rows = tokens * self.workload.batch
         own = self.speeds.layer(self.spec.layer_shape) if device.device == CPU else None
         if own and unit.kind is UnitKind.LAYER:
-            before_s = self._attention_s(unit, device, past, tokens) - self._attention_s(unit, device, 0, tokens)
-            return layer_seconds(own, rows) * unit.nbytes / own.nbytes + max(0.0, before_s)
+            return layer_seconds(own, rows) * unit.nbytes / own.nbytes + self._past_s(own, unit, device, past, tokens)
         seconds = self._linear_s(unit, device, rows)
         if unit.kind is UnitKind.LAYER:
             width = self.spec.hidden_size + self.spec.intermediate_size
             seconds += self._attention_s(unit, device, past, tokens) + device.layer_s + device.element_s * rows * width
         return seconds
+
+    def _past_s(self, own: LayerSpeed, unit: UnitSpec, device: DeviceSpeed, past: int, tokens: int) -> float:
+        """What tokens before it add to a measured layer, of which that is measured too, or reckoned."""
+        if not unit.kv_bytes_per_token:
+            return 0.0
+        seen = past if unit.kv_window_tokens is None else min(past, unit.kv_window_tokens)
+        if (measured_s := own.past_s(seen, tokens)) is not None:
+            return measured_s * self.workload.batch
+        more_s = self._attention_s(unit, device, past, tokens) - self._attention_s(unit, device, 0, tokens)
+        return max(0.0, more_s)
 
     def _linear_s(self, unit: UnitSpec, device: DeviceSpeed, rows: int) -> float:
         """Weights read once, or their FLOPs where those take longer. Of a mixture of experts only what is used."""
