@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.engine.forward import Forward
 from llmrun.engine.generation_config import load_generation_config
 from llmrun.engine.relay import Relay
+from llmrun.engine.request import Request, Script
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.text_stream import TextStream
 from llmrun.engine.tokenizer import ChatTokenizer
@@ -50,6 +52,7 @@ class Engine:
 
     Args:
         speeds: what was measured of this host, where each request is to be predicted.
+        began_s: when ``host`` began to read; the prediction knows then what this start took.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Engine:
         accelerators: Mapping[str, Accelerator],
         *,
         speeds: Speeds | None = None,
+        began_s: float | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         folder = Path(spec.folder)
@@ -81,7 +85,10 @@ class Engine:
         if speeds:
             from llmrun.engine.expectation import Expectation
 
-            self._expectation = Expectation(spec, plan, speeds, time.monotonic())
+            ready_s = time.monotonic()
+            if began_s is not None:
+                speeds = replace(speeds, startup_s=ready_s - began_s)
+            self._expectation = Expectation(spec, plan, speeds, ready_s)
 
     def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:
         """The events of one answer to ``prompt``, live; closing the iterator stops the work and waits for its end.
@@ -92,9 +99,60 @@ class Engine:
             UsageError: ``empty-prompt``, or ``prompt-too-long`` for the planned context.
             DeviceError: ``read-failed``; what was generated before stays in the cache.
         """
-        self._check(prompt)
+        accepted_s = time.monotonic()
+        self._check(prompt, room_tokens=1)
+        yield from self._run(
+            Request(
+                accepted_s,
+                tuple(prompt),
+                Sampler(sampling, self._generation_config, prompt),
+                stream,
+                most_tokens=sampling.max_tokens,
+                room_tokens=self.plan.workload.context_tokens - len(prompt),
+                end_token_ids=self.tokenizer.end_token_ids,
+            )
+        )
+
+    def replay(self, prompt: Sequence[int], following: Sequence[int]) -> Iterator[Event]:
+        """As ``generate``, with tokens that are given: nothing is sampled, no text is made, no token ends it.
+
+        Args:
+            prompt: read at once, as far as its beginning is not in the KV cache.
+            following: taken one by one as if each had been sampled, so ``n`` of them make ``n`` events and
+                ``n - 1`` passes; the last is fed to no pass and needs no room in the context.
+
+        Raises:
+            UsageError: ``empty-prompt``, or ``prompt-too-long`` where both together do not fit the planned context.
+            DeviceError: ``read-failed``.
+        """
+        accepted_s = time.monotonic()
+        self._check(prompt, room_tokens=len(following) - 1)
+        yield from self._run(
+            Request(
+                accepted_s,
+                tuple(prompt),
+                Script(following),
+                TextStream(lambda token_ids: ""),
+                most_tokens=len(following),
+                room_tokens=len(following),
+                end_token_ids=frozenset(),
+            )
+        )
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that a computation on the CPU takes."""
+        return torch.get_num_threads()
+
+    def close(self) -> None:
+        """Stop all work; the engine cannot be used again."""
+        self._cancel.set()
+        self._worker.shutdown()
+        self._residency.close()
+
+    def _run(self, request: Request) -> Iterator[Event]:
         self._relay = relay = Relay()
-        done = self._worker.submit(self._work, list(prompt), sampling, stream, relay)
+        done = self._worker.submit(self._work, request, relay)
         try:
             yield from relay
             done.result()
@@ -103,63 +161,54 @@ class Engine:
             wait([done])
             self._cancel.clear()
 
-    def close(self) -> None:
-        """Stop all work; the engine cannot be used again."""
-        self._cancel.set()
-        self._worker.shutdown()
-        self._residency.close()
-
-    def _check(self, prompt: Sequence[int]) -> None:
+    def _check(self, prompt: Sequence[int], *, room_tokens: int) -> None:
         context_tokens = self.plan.workload.context_tokens
         if not prompt:
             raise UsageError("empty-prompt", "the prompt has no tokens")
-        if len(prompt) >= context_tokens:
-            longer = min(len(prompt) + 256, self.spec.context_tokens)
+        if len(prompt) + room_tokens > context_tokens:
+            longer = min(len(prompt) + max(256, room_tokens), self.spec.context_tokens)
             raise UsageError(
                 "prompt-too-long",
                 f"the prompt has {len(prompt):,} tokens, the context holds {context_tokens:,}",
                 hint=f"`--context {longer}` makes room for it" if longer > len(prompt) else "shorten the prompt",
             )
 
-    def _work(self, prompt: list[int], sampling: SamplingSettings, stream: TextStream, relay: Relay) -> None:
+    def _work(self, request: Request, relay: Relay) -> None:
         try:
             with torch.inference_mode():
-                self._generate(prompt, sampling, stream)
+                self._answer(request)
         finally:
             relay.end()
 
-    def _generate(self, prompt: list[int], sampling: SamplingSettings, stream: TextStream) -> None:
-        accepted_s = time.monotonic()
-        sampler = Sampler(sampling, self._generation_config, prompt)
+    def _answer(self, request: Request) -> None:
+        prompt = request.prompt
         reused = self._cache.reuse(prompt)
-        accepted = Accepted(accepted_s, len(prompt), reused)
+        accepted = Accepted(request.accepted_s, len(prompt), reused)
         first, self._loaded = not self._loaded, True
         self._emit(accepted)
-        self._expect(accepted, sampling.max_tokens or self.plan.workload.new_tokens, first=first)
-        self._prefill = PrefillProgress(accepted_s, 0, self.spec.n_layers + 1, len(prompt))
+        self._expect(accepted, request.most_tokens or self.plan.workload.new_tokens, first=first)
+        self._prefill = PrefillProgress(request.accepted_s, 0, self.spec.n_layers + 1, len(prompt))
         logits = self._forward.prefill(prompt[reused:])
         self._prefill = PrefillProgress(0, 0, 0, 0)
-        reason = self._decode(logits, sampler, stream, sampling.max_tokens)
+        reason = self._decode(logits, request)
         self._sample(force=True)
         self._expect(accepted, len(self._cache.tokens) - len(prompt) + 1, first=first)
-        self._emit(Finished(time.monotonic(), reason, stream.flush()))
+        self._emit(Finished(time.monotonic(), reason, request.stream.flush()))
 
-    def _decode(
-        self, logits: torch.Tensor, sampler: Sampler, stream: TextStream, max_tokens: int | None
-    ) -> FinishReason:
+    def _decode(self, logits: torch.Tensor, request: Request) -> FinishReason:
         """Token after token, from the logits of the prompt on, until there is a reason to end."""
         for count in itertools.count(1):
-            token = sampler.next(logits, self._cache.tokens)
+            token = request.chooser.next(logits, self._cache.tokens)
             self._sample(force=count == 1)
-            if token in self.tokenizer.end_token_ids:
+            if token in request.end_token_ids:
                 break
             self._residency.report_bytes()
-            self._emit(Token(time.monotonic(), token, stream.push(token)))
-            if stream.stopped:
+            self._emit(Token(time.monotonic(), token, request.stream.push(token)))
+            if request.stream.stopped:
                 break
-            if count == max_tokens:
+            if count == request.most_tokens:
                 return FinishReason.LENGTH
-            if len(self._cache.tokens) + 1 >= self.plan.workload.context_tokens:
+            if count >= request.room_tokens:
                 return FinishReason.CONTEXT
             logits = self._forward.decode(token)
         return FinishReason.STOP

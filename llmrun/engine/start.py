@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ def start_engine(
     """
     check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
     keep_heap_small()
+    began_s = time.monotonic()
     host = HostWeights(spec, plan)
     host.start()
     try:
@@ -39,7 +41,9 @@ def start_engine(
             from llmrun.engine.engine import Engine
 
             accelerators = _accelerators(plan)
-            engine = Engine(spec, plan, host, accelerators, speeds=speeds, trust_remote_code=trust_remote_code)
+            engine = Engine(
+                spec, plan, host, accelerators, speeds=speeds, began_s=began_s, trust_remote_code=trust_remote_code
+            )
         host.speed_up()
         trim_heap()
         try:

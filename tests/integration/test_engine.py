@@ -181,3 +181,33 @@ def test_unknown_architecture_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="llamazoid") as caught, start_engine(read_spec(folder), plan(folder)):
         pass
     assert caught.value.reference == "unsupported-architecture"
+
+
+FOLLOWING = [7, 319, 9, 200]  # 319 would end an answer
+
+
+def replayed(engine: Engine, prompt: list[int], following: list[int]) -> list[Event]:
+    return list(engine.replay(prompt, following))
+
+
+def test_a_replay_takes_the_tokens_that_it_is_given(engine: Engine) -> None:
+    events = replayed(engine, PROMPT, FOLLOWING)
+    assert tokens_of(events) == FOLLOWING
+    assert {event.text for event in events if isinstance(event, Token)} == {""}
+    assert events[-1] == Finished(events[-1].at_s, FinishReason.LENGTH)
+    assert engine._cache.tokens == [*PROMPT, *FOLLOWING[:-1]]
+    (accepted,) = (event for event in replayed(engine, [*PROMPT, *FOLLOWING], [1]) if isinstance(event, Accepted))
+    assert accepted.reused_tokens == len(PROMPT) + len(FOLLOWING) - 1
+
+
+def test_a_replay_may_fill_the_context_to_its_last_token(folder: Path) -> None:
+    with start_engine(read_spec(folder), plan(folder, context_tokens=16)) as engine:
+        assert len(tokens_of(replayed(engine, list(range(16)), [1]))) == 1
+        assert len(tokens_of(replayed(engine, [5], list(range(16))))) == 16
+        with pytest.raises(UsageError, match="16"):
+            replayed(engine, [5], list(range(17)))
+
+
+def test_what_was_computed_for_a_replay_serves_the_next_answer(folder: Path, engine: Engine) -> None:
+    replayed(engine, PROMPT[:3], PROMPT[3:])
+    assert tokens_of(answer(engine, PROMPT)) == expected_tokens(folder, PROMPT)
