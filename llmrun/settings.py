@@ -42,7 +42,7 @@ class Budget:
 class SamplingSettings:
     """How the next token is chosen; ``None`` means what the model's own generation config says.
 
-    ``temperature`` 0 is greedy and deterministic.
+    ``temperature`` 0 is greedy and deterministic; ``ignore_eos`` goes on after the token that ends an answer.
     """
 
     temperature: float | None = None
@@ -53,6 +53,7 @@ class SamplingSettings:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
 
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:

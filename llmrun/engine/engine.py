@@ -109,7 +109,7 @@ class Engine:
                 stream,
                 most_tokens=sampling.max_tokens,
                 room_tokens=self.plan.workload.context_tokens - len(prompt),
-                end_token_ids=self.tokenizer.end_token_ids,
+                end_token_ids=frozenset() if sampling.ignore_eos else self.tokenizer.end_token_ids,
             )
         )
 
