@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
 from llmrun.hardware.profile import HardwareProfile
-from llmrun.hardware.speeds import CPU, DeviceSpeed, Speeds, Spread, WeightSpeed
+from llmrun.hardware.speeds import CPU, DeviceSpeed, Speeds, Spread
 
 RANGES: tuple[tuple[str, float, float], ...] = (  # the first whose name a field's name ends with: least, most
     ("flops_per_s", 1.0, 1e18),
     ("bytes_per_s", 1.0, 1e15),
     ("_s", 1e-15, 3600.0),
+    ("seconds", 1e-15, 3600.0),
+    ("nbytes", 1, 1e16),
     ("reading_slowdown", 1.0, 1000.0),
     ("limit_bytes", 1, 1e16),
     ("total_bytes", 1, 1e19),  # file systems over a network claim as many
@@ -68,6 +70,9 @@ def _speeds(profile: HardwareProfile, speeds: Speeds) -> Iterator[str]:
             yield f"speeds.devices has {name}, which is not among the gpus"
     for index, device in enumerate(speeds.devices):
         yield from _device(f"speeds.devices[{index}]", device)
+    for index, layer in enumerate(speeds.layers):
+        if layer.tokens or layer.seconds:
+            yield from _points(f"speeds.layers[{index}]", layer.tokens, layer.seconds, "seconds")
 
 
 def _device(path: str, device: DeviceSpeed) -> Iterator[str]:
@@ -76,11 +81,11 @@ def _device(path: str, device: DeviceSpeed) -> Iterator[str]:
     if device.device != CPU and device.link is None:
         yield f"{path}.link is missing"
     for index, curve in enumerate(device.weights):
-        yield from _curve(f"{path}.weights[{index}]", curve)
+        yield from _points(f"{path}.weights[{index}]", curve.tokens, curve.bytes_per_s, "bytes_per_s")
 
 
-def _curve(path: str, curve: WeightSpeed) -> Iterator[str]:
-    if curve.tokens[:1] != (1,) or any(before >= after for before, after in pairwise(curve.tokens)):
-        yield f"{path}.tokens is {list(curve.tokens)}, it has to rise from 1"
-    if len(curve.bytes_per_s) != len(curve.tokens):
-        yield f"{path}.bytes_per_s has {len(curve.bytes_per_s)} figures for {len(curve.tokens)} numbers of tokens"
+def _points(path: str, tokens: Sequence[int], figures: Sequence[float], name: str) -> Iterator[str]:
+    if tuple(tokens[:1]) != (1,) or any(before >= after for before, after in pairwise(tokens)):
+        yield f"{path}.tokens is {list(tokens)}, it has to rise from 1"
+    if len(figures) != len(tokens):
+        yield f"{path}.{name} has {len(figures)} figures for {len(tokens)} numbers of tokens"

@@ -98,23 +98,37 @@ def measure(
         pool_bytes=_pool_bytes(profile),
         own=bool(shape),
     )
+    busy = _busy_note()
     found = ask(request)
-    return replace(assemble(profile, disk, found, tuple(notes)), layers=_own_layers(found, shape))
+    speeds = assemble(profile, disk, found, tuple(notes))
+    return replace(speeds, layers=_own_layers(found, shape), notes=(*speeds.notes, *busy))
 
 
 def measure_layers(path: Path, profile: HardwareProfile, shape: str, limit_s: float) -> tuple[LayerSpeed, ...]:
-    """The checkpoint's own layers alone; none where they could not be measured."""
+    """The checkpoint's own layers alone."""
     request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own=True)
     return _own_layers(ask(request), shape)
 
 
 def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
+    """One, without figures where they cannot be had, so that later runs do not ask again; none if asking may help."""
+    if not shape:
+        return ()
     own = {name.removeprefix("own."): figure for name, figure in found.figures.items() if name.startswith("own.")}
     points = sorted((int(name.removeprefix("seconds.")), own[name]) for name in own if name.startswith("seconds."))
-    if len(points) < FEWEST_POINTS or not shape:
-        return ()
+    if len(points) < FEWEST_POINTS:
+        return () if _busy_note() or not found.in_time else (LayerSpeed(shape, int(own.get("nbytes", 1)), (), ()),)
     tokens, seconds = zip(*points, strict=True)
     return (LayerSpeed(shape, own["nbytes"], tokens, seconds, own.get("token_past_s"), own.get("chunk_past_s")),)
+
+
+def _busy_note() -> tuple[str, ...]:
+    """A line where others compute at the same time, as far as the system tells."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= cores:
+        return ()
+    return (f"the machine is busy (load {load:.1f} on {cores} processors); `llmrun inspect --refresh` when it is not",)
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:

@@ -140,5 +140,5 @@ class Speeds:
         raise KeyError(name)
 
     def layer(self, shape: str) -> LayerSpeed | None:
-        """The figures of a model's own layers, if it was run here."""
-        return next((layer for layer in self.layers if layer.shape == shape), None)
+        """The figures of a model's own layers, if it was run here and they could be measured."""
+        return next((layer for layer in self.layers if layer.shape == shape and layer.tokens), None)

@@ -109,12 +109,17 @@ def _with_layers(speeds: Speeds, profile: HardwareProfile, folder: Path, notify:
     from llmrun.hardware.measure import limit_seconds, measure_layers
 
     limit_s = limit_seconds()
-    if not shape or speeds.layer(shape) or not limit_s or is_too_small(folder):
+    if not shape or _is_known(speeds, shape) or not limit_s or is_too_small(folder):
         return speeds
     notify(f"measuring this model's layers once, at most {limit_s:g} s")
     speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, shape, limit_s)))
     store_speeds(profile, speeds)
     return speeds
+
+
+def _is_known(speeds: Speeds, shape: str) -> bool:
+    """Also where it is known that they cannot be measured."""
+    return any(layer.shape == shape for layer in speeds.layers)
 
 
 def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, shape: str = "") -> Speeds:

@@ -137,6 +137,8 @@ def _for_halved_weights(speeds: Speeds) -> Speeds:
 
 def _halved_layer(layer: LayerSpeed) -> LayerSpeed:
     """A token takes half of the time; where the multipliers are what takes it, as long as before."""
+    if not layer.tokens:
+        return layer
     most_s, most = layer.seconds[-1], layer.tokens[-1]
     pairs = zip(layer.tokens, layer.seconds, strict=True)
     seconds = tuple(max(took_s / 2, most_s * tokens / most) for tokens, took_s in pairs)
