@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,18 @@ class RunSettings:
     context_tokens: int | None = None
     planner: str | None = None
     plan_file: Path | None = None
+    seed: int | None = None  # of the planner's search; ``None``: a plan that was saved will do
     trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model that is on this disk, and how it will be run on this machine."""
+
+    spec: ModelSpec
+    machine: Machine
+    budget: Budget
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,19 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     Raises:
         LlmrunError: the model is not there or cannot run, nothing fits the budget, a device failed.
     """
+    planned = make_ready(settings, notify)
+    starting(f"starting {planned.spec.name}")
+    with start_planned(planned, settings) as engine:
+        yield Running(planned.spec, planned.budget, planned.plan, engine)
+
+
+def make_ready(settings: RunSettings, notify: Notify) -> Planned:
+    """Find the model, measure the machine if it was not, and plan.
+
+    Raises:
+        LlmrunError: the model is not there or cannot run, or nothing fits the budget.
+    """
     from llmrun.checkpoint import read_spec
-    from llmrun.engine.start import start_engine
     from llmrun.hub import resolve
     from llmrun.planner.make import check_context
 
@@ -68,10 +90,20 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     check_context(spec, workload)
     machine = this_machine(spec, notify, may_measure=True)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
-    plan = _plan(settings, spec, workload, machine, budget, notify)
-    starting(f"starting {spec.name}")
-    with start_engine(spec, plan, machine.speeds, trust_remote_code=settings.trust_remote_code) as engine:
-        yield Running(spec, budget, plan, engine)
+    return Planned(spec, machine, budget, _plan(settings, spec, workload, machine, budget, notify))
+
+
+def start_planned(planned: Planned, settings: RunSettings) -> AbstractContextManager[Engine]:
+    """An engine that runs the plan, closed at the end of the ``with``.
+
+    Raises:
+        LlmrunError: the model cannot run, or a device failed.
+    """
+    from llmrun.engine.start import start_engine
+
+    return start_engine(
+        planned.spec, planned.plan, planned.machine.speeds, trust_remote_code=settings.trust_remote_code
+    )
 
 
 def _check_options(settings: RunSettings) -> None:
@@ -102,7 +134,11 @@ def _plan(
 
     if settings.plan_file:
         return load_plan(settings.plan_file, spec, machine.speeds.host, budget)
-    saved, note = saved_plan(spec, machine.speeds.host, budget, workload.context_tokens, planner=settings.planner)
-    if note:
-        notify(note)
-    return saved or make_plan(spec, workload, budget, machine.speeds, planner=settings.planner or DEFAULT_PLANNER)
+    if settings.seed is None:
+        saved, note = saved_plan(spec, machine.speeds.host, budget, workload.context_tokens, planner=settings.planner)
+        if note:
+            notify(note)
+        if saved:
+            return saved
+    planner = settings.planner or DEFAULT_PLANNER
+    return make_plan(spec, workload, budget, machine.speeds, planner=planner, seed=settings.seed or 0)

@@ -10,6 +10,7 @@ from llmrun.units import KIB
 
 _STATUS = Path("/proc/self/status")
 _IO = Path("/proc/self/io")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ def process_memory(status: Path = _STATUS) -> ProcessMemory:
         return parse_status(status.read_text())
     except (OSError, KeyError):
         return _portable()
+
+
+def reset_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
+    """Let the peak begin anew from what is resident now; False where the host cannot."""
+    try:
+        clear_refs.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def parse_status(text: str) -> ProcessMemory:
