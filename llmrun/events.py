@@ -71,6 +71,20 @@ class BytesRead:
 
 
 @dataclass(frozen=True)
+class RingSample:
+    """The ring on a device: the ``slots`` it has, how many hold a whole unit, and the units on their way in.
+
+    In a first pass resident units are on their way too; a device without a ring has no slots.
+    """
+
+    at_s: float
+    device: str
+    slots: int
+    ready_slots: int
+    in_flight: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class MemorySample:
     """Memory of the process on a device: now, at its peak, and what was promised."""
 
@@ -108,4 +122,6 @@ class Finished:
     text: str = ""
 
 
-Event = Accepted | Expected | PrefillProgress | LayerDone | Stall | BytesRead | MemorySample | Token | Finished
+Event = (
+    Accepted | Expected | PrefillProgress | LayerDone | Stall | BytesRead | RingSample | MemorySample | Token | Finished
+)

@@ -2,12 +2,17 @@
 
 TTFT is request accepted to first token, TPOT is (t_last - t_first) / (n - 1), decode tok/s is 1 / TPOT. What was read
 and waited for is split at the same two moments: *prefill* is accepted to first token, *decode* first to last token.
+
+What happens *now* is told by marks: totals at moments a quarter of a second apart for what is read, and at tokens half
+a second apart or more for the speed. An event costs microseconds, whatever is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 from llmrun.events import (
     Accepted,
@@ -19,9 +24,17 @@ from llmrun.events import (
     LayerDone,
     MemorySample,
     PrefillProgress,
+    RingSample,
     Stall,
     Token,
 )
+
+MARK_S = 0.25
+RECENT_MARKS = 9  # two seconds, or longer where events are rarer
+PACE_S = 0.5
+PACE_MARKS = 200
+LATE_S = 1.0
+"""Without an event for so long, a rate begins to fall."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Mark:
     at_s: float
     read_bytes: Mapping[str, int] = field(default_factory=dict)  # by tier
     stall_s: float = 0.0
+    new_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,11 +74,15 @@ class MetricsState:
     stall_s: float = 0.0
     itl_max_s: float | None = None
     memory: Mapping[str, MemorySample] = field(default_factory=dict)  # the last sample of each device
+    rings: Mapping[str, RingSample] = field(default_factory=dict)  # likewise
+    unit_done: str | None = None  # the last one that was computed
     expected: Expected | None = None  # what was predicted of all this
     finish_reason: FinishReason | None = None
     accepted: Mark | None = None
     first_token: Mark | None = None
     last_token: Mark | None = None
+    recent: tuple[Mark, ...] = ()
+    pace: tuple[Mark, ...] = ()  # at tokens
 
     @property
     def prefill(self) -> Phase | None:
@@ -110,51 +128,106 @@ class MetricsState:
         elapsed_s = now_s - self.accepted.at_s
         return elapsed_s * (self.prefill_total_units - self.prefill_done_units) / self.prefill_done_units
 
+    def stall_share(self, now_s: float) -> float | None:
+        """The share of decode in which the computation waited for weights; of prefill, before the second token."""
+        if self.decode:
+            return self.decode.stall_share
+        if self.accepted is None:
+            return None
+        until_s = self.first_token.at_s if self.first_token else now_s
+        return self.stall_s / (until_s - self.accepted.at_s) if until_s > self.accepted.at_s else None
+
+    def read_bytes_per_s(self, tier: str, now_s: float) -> float:
+        """What comes in from a tier now: over the last two seconds, or over the last two reports if they are rarer."""
+        if len(self.recent) < 2:
+            return 0.0
+        first, last = self.recent[0], self.recent[-1]
+        nbytes = last.read_bytes.get(tier, 0) - first.read_bytes.get(tier, 0)
+        return nbytes / (max(last.at_s, now_s - LATE_S) - first.at_s)
+
+    def pace_tokens_per_s(self) -> tuple[float, ...]:
+        """The decode rate through the run, each over half a second or one token."""
+        return tuple(
+            (after.new_tokens - before.new_tokens) / (after.at_s - before.at_s) for before, after in pairwise(self.pace)
+        )
+
+    def tokens_per_s(self, now_s: float) -> float | None:
+        """The decode rate now; it falls while a token is long in coming."""
+        if len(self.pace) < 2 or self.last_token is None:
+            return self.decode_tokens_per_s
+        before, after = self.pace[-2:]
+        rate = (after.new_tokens - before.new_tokens) / (after.at_s - before.at_s)
+        waited_s = 0.0 if self.finish_reason else now_s - self.last_token.at_s
+        return min(rate, 1 / waited_s) if waited_s > max(LATE_S, 2 / rate) else rate
+
 
 def apply(state: MetricsState, event: Event) -> MetricsState:
     """The state after ``event``; pure."""
+    state = _apply(state, event)
+    if not state.recent or event.at_s - state.recent[-1].at_s >= MARK_S:
+        state = _with(state, recent=(*state.recent[1 - RECENT_MARKS :], _mark(state, event.at_s)))
+    return state
+
+
+def _apply(state: MetricsState, event: Event) -> MetricsState:
     match event:
+        case LayerDone():
+            return _with(state, unit_done=event.unit)
         case Accepted():
-            return replace(
+            return _with(
                 state,
                 prompt_tokens=event.prompt_tokens,
                 reused_tokens=event.reused_tokens,
                 accepted=_mark(state, event.at_s),
             )
         case Expected():
-            return replace(state, expected=event)
+            return _with(state, expected=event)
         case PrefillProgress():
-            return replace(state, prefill_done_units=event.done_units, prefill_total_units=event.total_units)
+            return _with(state, prefill_done_units=event.done_units, prefill_total_units=event.total_units)
         case BytesRead():
-            return replace(state, read_bytes=_add(state.read_bytes, event.tier, event.nbytes))
+            read_bytes = _add(state.read_bytes, event.tier, event.nbytes)
+            if event.tier not in state.read_bytes:  # it came in before anybody looked, who knows how fast
+                return _with(state, read_bytes=read_bytes, recent=())
+            return _with(state, read_bytes=read_bytes)
+        case RingSample():
+            return _with(state, rings={**state.rings, event.device: event})
         case Stall():
-            return replace(state, stall_s=state.stall_s + event.seconds)
+            return _with(state, stall_s=state.stall_s + event.seconds)
         case MemorySample():
-            return replace(state, memory={**state.memory, event.device: event})
+            return _with(state, memory={**state.memory, event.device: event})
         case Token():
             return _token(state, event.at_s)
         case Finished():
-            return replace(state, finish_reason=event.reason)
-        case LayerDone():
-            return state
+            return _with(state, finish_reason=event.reason)
 
 
 def _token(state: MetricsState, at_s: float) -> MetricsState:
+    state = _with(state, new_tokens=state.new_tokens + 1)
     mark = _mark(state, at_s)
-    itl_max_s = state.itl_max_s
+    itl_max_s, pace = state.itl_max_s, state.pace
     if state.last_token is not None:
         itl_max_s = max(itl_max_s or 0.0, at_s - state.last_token.at_s)
-    return replace(
+    if not pace or at_s - pace[-1].at_s >= PACE_S:
+        pace = (*pace[1 - PACE_MARKS :], mark)
+    return _with(
         state,
-        new_tokens=state.new_tokens + 1,
         itl_max_s=itl_max_s,
+        pace=pace,
         first_token=state.first_token or mark,
         last_token=mark,
     )
 
 
 def _mark(state: MetricsState, at_s: float) -> Mark:
-    return Mark(at_s, state.read_bytes, state.stall_s)
+    return Mark(at_s, state.read_bytes, state.stall_s, state.new_tokens)
+
+
+def _with(state: MetricsState, **changes: Any) -> MetricsState:  # noqa: ANN401 - of any field
+    """``dataclasses.replace`` in a tenth of its time: a run makes thousands of events a second."""
+    changed = object.__new__(MetricsState)
+    changed.__dict__.update(state.__dict__)
+    changed.__dict__.update(changes)
+    return changed
 
 
 def _add(totals: Mapping[str, int], key: str, amount: int) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,9 @@ class DeviceWeights:
     """Brings units from RAM to a GPU; ``acquire`` and ``release`` are called by the computation alone.
 
     Memory: the resident units and the ring's slots on the device, allocated here once.
+
+    Args:
+        is_cancelled: asked by the computation while it waits.
     """
 
     def __init__(
@@ -42,12 +45,12 @@ class DeviceWeights:
         plan: Plan,
         host: HostWeights,
         accelerator: Accelerator,
-        cancel: threading.Event,
+        is_cancelled: Callable[[], bool],
     ) -> None:
         self.accelerator = accelerator
         self.bytes_copied = 0
         self._host = host
-        self._cancel = cancel
+        self._is_cancelled = is_cancelled
         self._for_prefill, self._for_token = (_computed(name, spec, plan, prefill=prefill) for prefill in (True, False))
         self._units = {unit.name: unit for unit in self._for_prefill + self._for_token}
         placements = [plan.placement(unit) for unit in self._units]
@@ -62,6 +65,7 @@ class DeviceWeights:
         self._changed = threading.Condition()
         self._failure: LlmrunError | None = None
         self._closed = False
+        self._incoming: str | None = None
         self._copier: threading.Thread | None = None
 
     @property
@@ -87,12 +91,21 @@ class DeviceWeights:
             while True:
                 if self._failure:
                     raise self._failure
-                if self._cancel.is_set():
+                if self._is_cancelled():
                     raise Interrupted
                 if copies := self._copies[unit]:
                     self.accelerator.compute_after(copies[0].done)
                     return copies[0].memory
                 self._changed.wait(POLL_S)
+
+    def ring(self) -> tuple[int, tuple[str, ...]]:
+        """How many slots hold a whole unit, and the unit on its way in, if any."""
+        with self._changed:
+            incoming = self._incoming
+            ready = sum(
+                copy.slot is not None for unit, copies in self._copies.items() if unit != incoming for copy in copies
+            )
+            return ready, (incoming,) if incoming else ()
 
     def release(self, unit: str) -> None:
         """The computation that needs the unit in this pass has been queued."""
@@ -159,12 +172,14 @@ class DeviceWeights:
             raise
         target = self._resident[unit.name] if slot is None else self._slots[slot]
         memory = target[: self._host.layout(unit.name).nbytes]
+        self._incoming = unit.name
         done = self.accelerator.copy(memory, source[: memory.nbytes], after)
         with self._changed:
             self._copies[unit.name].append(_Copy(memory, slot, done))
             self.bytes_copied += memory.nbytes
             self._changed.notify_all()
         self.accelerator.synchronize(done)
+        self._incoming = None
         self._host.release(unit.name)
 
     def _take_slot(self) -> tuple[int, Event]:

@@ -120,6 +120,13 @@ class HostWeights:
             fetch = self._ready(unit) if unit in self._resident else None
             return fetch.memory if fetch and not self._failure else None
 
+    def ring(self) -> tuple[int, tuple[str, ...]]:
+        """How many slots hold a whole unit, and the units on their way in, resident ones too."""
+        with self._changed:
+            fetches = [fetch for queue in self._fetches.values() for fetch in queue]
+            ready = sum(fetch.slot is not None and fetch.pending == 0 for fetch in fetches)
+            return ready, tuple(fetch.unit.name for fetch in fetches if fetch.pending)
+
     def release(self, unit: str) -> None:
         """The bytes of a unit are no longer needed in this pass."""
         with self._changed:

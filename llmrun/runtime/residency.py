@@ -16,7 +16,7 @@ import torch
 
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import Interrupted
-from llmrun.events import BytesRead, Event, LayerDone, Stall
+from llmrun.events import BytesRead, Event, LayerDone, RingSample, Stall
 from llmrun.models.dtypes import torch_dtype
 from llmrun.planner.plan import CPU, Plan, is_gpu
 from llmrun.runtime.accelerator import Accelerator
@@ -28,6 +28,9 @@ from llmrun.runtime.views import as_tensor, unit_views
 
 STALL_S = 0.0005
 """Shorter waits are the cost of asking, not of waiting for weights."""
+
+TELL_S = 0.1
+"""How often, at most, it is told what is on its way in."""
 
 
 class Residency:
@@ -59,7 +62,7 @@ class Residency:
         self._cancel = cancel
         self._dtype = torch_dtype(spec.dtype)
         self._devices = {
-            name: DeviceWeights(name, spec, plan, host, accelerator, cancel)
+            name: DeviceWeights(name, spec, plan, host, accelerator, self._is_cancelled)
             for name, accelerator in accelerators.items()
         }
         self._placements = {placement.unit: placement for placement in plan.placements}
@@ -72,6 +75,8 @@ class Residency:
         self._held: dict[str, dict[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
         self._reported = {"disk": 0, CPU: 0}
+        self._told_s = 0.0
+        self._told: dict[str, tuple[int, tuple[str, ...]]] = {}
         copied = [unit for device in self._devices.values() for unit in device.units]
         if accelerators:
             next(iter(accelerators.values())).pin(host.memories(copied))  # once, for all GPUs
@@ -87,6 +92,8 @@ class Residency:
                 self._host.restart()
             self._start_copiers(prefill=prefill)
         self._prefill, self._prefill_expected = prefill, False
+        if prefill:
+            self._told = {}  # a new request is told the whole
 
     @contextmanager
     def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
@@ -100,6 +107,7 @@ class Residency:
             return
         with self._weights(unit) as weights, self._cache.visit(unit, self._device_name(unit)):
             yield weights
+        self._tell()
         self._emit(LayerDone(time.monotonic(), unit, self._device_name(unit)))
 
     @contextmanager
@@ -186,13 +194,32 @@ class Residency:
         if self._cancel.is_set():
             raise Interrupted
 
+    def _is_cancelled(self) -> bool:
+        """Asked again and again while the computation waits, which is when there is something to tell."""
+        self._tell()
+        return self._cancel.is_set()
+
+    def _tell(self) -> None:
+        """Emit the bytes that have come in and the rings, where they changed; from the computation's thread alone."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < TELL_S:
+            return
+        self._told_s = now_s
+        self.report_bytes()
+        rings = {CPU: self._host.ring()} | {name: device.ring() for name, device in self._devices.items()}
+        for name, (ready, in_flight) in rings.items():
+            if self._told.get(name) != (ready, in_flight):
+                ring = self._plan.ring(name)
+                self._emit(RingSample(now_s, name, ring.slots if ring else 0, ready, in_flight))
+        self._told = rings
+
     def _wait_for(self, unit: str) -> dict[str, torch.Tensor]:
         began_s = time.monotonic()
         name = self._device_name(unit)
         if is_gpu(name):
             memory = self._devices[name].acquire(unit)
         else:
-            memory = as_tensor(self._host.acquire(unit, self._cancel.is_set))
+            memory = as_tensor(self._host.acquire(unit, self._is_cancelled))
         waited_s = time.monotonic() - began_s
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
