@@ -31,7 +31,7 @@ class Cell:
 
 def cells(spec: ModelSpec, plan: Plan) -> list[Cell]:
     """One for each layer, in execution order."""
-    return [_cell(one) for one in plan.placements if spec.unit(one.unit).kind is UnitKind.LAYER]
+    return [cell(one) for one in plan.placements if spec.unit(one.unit).kind is UnitKind.LAYER]
 
 
 def rows(n_cells: int, width: int) -> Iterator[range]:
@@ -41,7 +41,8 @@ def rows(n_cells: int, width: int) -> Iterator[range]:
         yield range(begin, min(begin + step, n_cells))
 
 
-def _cell(one: Placement) -> Cell:
+def cell(one: Placement) -> Cell:
+    """How a unit is placed."""
     if is_gpu(one.home):
         index = int(one.home.removeprefix("gpu:"))
         if index >= len(_GPU_LETTERS):

@@ -15,6 +15,9 @@ PROMPT = "bold cyan"
 HEADING = "bold"
 ON_GPU, IN_RAM, ON_DISK = "green", "cyan", "yellow"  # where weights live
 
+LABEL = 12
+"""Columns of the label before a figure of the dashboard."""
+
 BAR_DONE, BAR_TODO = "━", "─"
 
 
