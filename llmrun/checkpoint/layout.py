@@ -7,13 +7,11 @@ encloses the tensors is read, and each tensor is a view into the buffer. Pure ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from llmrun.checkpoint.spec import TensorSpec, UnitSpec
-from llmrun.units import KIB
+from llmrun.checkpoint.stretches import ALIGNMENT, enclosing, stretches
 
-ALIGNMENT = 4096
-MAX_GAP_BYTES = 64 * KIB  # reading over a smaller gap costs less than another request
+__all__ = ["ALIGNMENT", "Extent", "TensorView", "UnitLayout", "layout"]
 
 
 @dataclass(frozen=True)
@@ -54,40 +52,17 @@ class UnitLayout:
 
 def layout(unit: UnitSpec) -> UnitLayout:
     """The layout of ``unit`` in a buffer of its own that starts at a page."""
-    groups = _groups(sorted(unit.tensors, key=lambda tensor: (tensor.file, tensor.offset)))
     extents: list[Extent] = []
     views: dict[str, TensorView] = {}
     position = 0
-    for group in groups:
-        start = _floor(group[0].offset)
-        end = _ceil(max(tensor.offset + tensor.nbytes for tensor in group))
-        extent = Extent(group[0].file, start, end - start, position)
-        views |= {tensor.name: _view(tensor, position + tensor.offset - start) for tensor in group}
-        if extent.nbytes:
-            extents.append(extent)
-        position += extent.nbytes
+    for stretch in stretches(unit.tensors):
+        there = enclosing(stretch)
+        views |= {tensor.name: _view(tensor, position + tensor.offset - there.start) for tensor in stretch}
+        if there:
+            extents.append(Extent(stretch[0].file, there.start, len(there), position))
+        position += len(there)
     return UnitLayout(tuple(extents), tuple(views[tensor.name] for tensor in unit.tensors), position)
-
-
-def _groups(tensors: list[TensorSpec]) -> list[list[TensorSpec]]:
-    """Tensors, sorted by place, that one read takes together."""
-    groups = [[tensor] for tensor in tensors[:1]]
-    for before, tensor in pairwise(tensors):
-        near = tensor.file == before.file and tensor.offset - (before.offset + before.nbytes) <= MAX_GAP_BYTES
-        if near:
-            groups[-1].append(tensor)
-        else:
-            groups.append([tensor])
-    return groups
 
 
 def _view(tensor: TensorSpec, buffer_offset: int) -> TensorView:
     return TensorView(tensor.name, buffer_offset, tensor.nbytes, tensor.dtype, tensor.shape)
-
-
-def _floor(offset: int) -> int:
-    return offset // ALIGNMENT * ALIGNMENT
-
-
-def _ceil(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT

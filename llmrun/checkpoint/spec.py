@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from llmrun.checkpoint.stretches import enclosing, stretches
+
 SCHEMA_VERSION = 1
 
 
@@ -47,6 +49,11 @@ class UnitSpec:
     def nbytes(self) -> int:
         """Bytes of its weights."""
         return sum(tensor.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def buffer_bytes(self) -> int:
+        """Bytes of the page-aligned buffer that holds it, as ``layout`` lays it out."""
+        return sum(len(enclosing(stretch)) for stretch in stretches(self.tensors))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.planner.choices import Candidates, Choice, stages
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, buffer_bytes, kv_bytes, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, kv_bytes, process_bytes, workspace_bytes
 from llmrun.planner.plan import CPU, DISK, is_gpu
 from llmrun.settings import Budget, Workload
 
@@ -41,7 +41,7 @@ class Fit:
     @cached_property
     def weight_bytes(self) -> Ints:
         """``(n,)``: the buffer of each stage."""
-        return np.array([buffer_bytes(unit) for unit in stages(self.spec)], dtype=np.int64)
+        return np.array([unit.buffer_bytes for unit in stages(self.spec)], dtype=np.int64)
 
     @cached_property
     def kv_bytes(self) -> Ints:
@@ -51,7 +51,7 @@ class Fit:
     @cached_property
     def rest_bytes(self) -> int:
         """The buffer of the small tensors, which are always resident."""
-        return sum(buffer_bytes(unit) for unit in self.spec.units if unit.kind is UnitKind.REST)
+        return sum(unit.buffer_bytes for unit in self.spec.units if unit.kind is UnitKind.REST)
 
     def fits(self, candidates: Candidates) -> Bools:
         """``(A,)``: whether every device keeps its budget."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llmrun.checkpoint.layout import layout
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.hardware.heap import MAPPED_BYTES
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
@@ -122,11 +121,6 @@ def running_process_bytes(spec: ModelSpec) -> int:
     return PROCESS_BYTES + LOADED_TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
 
 
-def buffer_bytes(unit: UnitSpec) -> int:
-    """Bytes of the page-aligned buffer that holds a unit."""
-    return layout(unit).nbytes
-
-
 def passes_host_ring(placement: Placement, unit: UnitSpec) -> bool:
     """Whether a unit goes through the ring in RAM: streamed from disk, or on its way to a GPU that keeps it."""
     if not unit.tensors or (unit.kind is UnitKind.EMBEDDING and placement.home == DISK):
@@ -147,7 +141,7 @@ def rings(spec: ModelSpec, placements: Sequence[Placement], slots: Slots = DEFAU
         unit = spec.unit(placement.unit)
         through = device_rings(placement, unit) | ({CPU} if passes_host_ring(placement, unit) else set())
         for device in through:
-            by_device[device] = max(by_device.get(device, 0), buffer_bytes(unit))
+            by_device[device] = max(by_device.get(device, 0), unit.buffer_bytes)
     return tuple(RingSpec(device, slots.on(device), slot_bytes) for device, slot_bytes in sorted(by_device.items()))
 
 
@@ -173,7 +167,7 @@ def _lines(
     resident = [unit for unit, placement in own if placement.home == device and unit.tensors]
     computed = [unit for unit, placement in own if placement.device == device]
     visiting = [unit for unit, placement in own if _visits(placement, device)]
-    weights = sum(buffer_bytes(unit) for unit in resident)
+    weights = sum(unit.buffer_bytes for unit in resident)
     kv = sum(kv_bytes(unit, workload) for unit in computed)
     if weights:
         yield MemoryLine("weights", weights, f"{len(resident)} of {len(spec.units)} units resident")

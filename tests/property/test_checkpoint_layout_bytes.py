@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrun.checkpoint import ALIGNMENT, TensorSpec, UnitKind, UnitSpec, layout
-from llmrun.checkpoint.layout import MAX_GAP_BYTES
+from llmrun.checkpoint.stretches import MAX_GAP_BYTES
 
 FILE_NBYTES = 400_000
 FILES = {name: random.Random(name).randbytes(FILE_NBYTES) for name in ("a", "b")}

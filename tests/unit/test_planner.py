@@ -13,7 +13,6 @@ from llmrun.planner.memory import (
     LOADED_TOKENIZER_BYTES_PER_ENTRY,
     PROCESS_BYTES,
     account,
-    buffer_bytes,
     kv_bytes,
     kv_capacity_tokens,
     process_bytes,
@@ -187,7 +186,7 @@ def test_a_ring_slot_holds_the_largest_unit_that_passes_it():
 
 
 def test_a_buffer_is_whole_pages():
-    assert [buffer_bytes(model([n]).unit("layer 0")) for n in (2, 4096, 4098)] == [4096, 4096, 8192]
+    assert [model([n]).unit("layer 0").buffer_bytes for n in (2, 4096, 4098)] == [4096, 4096, 8192]
 
 
 @pytest.mark.parametrize(

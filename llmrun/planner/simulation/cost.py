@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.hardware.speeds import DeviceSpeed, LayerSpeed, Speeds, WeightSpeed
 from llmrun.planner.choices import Choice, stages
-from llmrun.planner.memory import buffer_bytes, item_bytes
+from llmrun.planner.memory import item_bytes
 from llmrun.planner.plan import CPU, DISK, is_gpu
 from llmrun.settings import Workload
 
@@ -114,14 +114,14 @@ def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[
 
 def read_seconds(unit: UnitSpec, speeds: Speeds) -> float:
     """One read from disk, the runtime's requests in flight."""
-    return buffer_bytes(unit) / speeds.disk.bytes_per_s.p50 if unit.tensors else 0.0
+    return unit.buffer_bytes / speeds.disk.bytes_per_s.p50 if unit.tensors else 0.0
 
 
 def copy_seconds(unit: UnitSpec, speeds: Speeds, gpu: str) -> float:
     """One copy of the weights from pinned RAM to a GPU."""
     link = speeds.device(gpu).link
     assert link, f"{gpu} has no link"
-    return buffer_bytes(unit) / link.h2d_pinned_bytes_per_s.p50 + link.latency_s
+    return unit.buffer_bytes / link.h2d_pinned_bytes_per_s.p50 + link.latency_s
 
 
 def weight_bytes_per_s(device: DeviceSpeed, dtype: str, tokens: int) -> float:
