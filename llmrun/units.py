@@ -49,6 +49,11 @@ def format_tokens_rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:,.0f} tok/s" if tokens_per_s >= 100 else f"{tokens_per_s:.3g} tok/s"
 
 
+def rate_digits(tokens_per_s: float) -> int:
+    """Digits behind the point that a speed needs in a column: two as in llama-bench, four below one token a second."""
+    return 2 if tokens_per_s >= 1 else 4
+
+
 def format_seconds(seconds: float) -> str:
     """A duration as people read it: ``340 ms``, ``4.2 s``, ``3 min 20 s``."""
     if seconds < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmrun.bench.row import Row
-from llmrun.units import GIB, MIB, format_seconds
+from llmrun.units import GIB, MIB, format_seconds, rate_digits
 
 NONE = "-"
 _WIDTHS = {  # as llama-bench has them; to the left where negative
@@ -17,7 +17,7 @@ _WIDTHS = {  # as llama-bench has them; to the left where negative
     "t/s": 17,
     "ceiling": 8,
     "predicted": 9,
-    "ttft": 8,
+    "ttft": 10,
 }
 
 
@@ -30,6 +30,7 @@ def header() -> str:
 def line(row: Row, encoding: str | None = None) -> str:
     """The row; ``+-`` where the stream's encoding has no ``±``. A sweep's value stands behind the test."""
     sign = "±" if _has(encoding, "±") else "+-"
+    digits = rate_digits(row.avg_ts)
     return _line(
         [
             row.model_type,
@@ -39,7 +40,7 @@ def line(row: Row, encoding: str | None = None) -> str:
             _size(row.ram_budget_bytes),
             row.cache_state,
             row.case.name + (f" @ {row.sweep}" if row.sweep else ""),
-            f"{row.avg_ts:.2f} {sign} {row.stddev_ts:.2f}",
+            f"{row.avg_ts:.{digits}f} {sign} {row.stddev_ts:.{digits}f}",
             _rate(row.ceiling_ts),
             _rate(row.predicted_ts),
             NONE if row.ttft_ms is None else format_seconds(row.ttft_ms / 1000),
@@ -74,7 +75,7 @@ def _params(number: int) -> str:
 
 
 def _rate(tokens_per_s: float | None) -> str:
-    return NONE if tokens_per_s is None else f"{tokens_per_s:.2f}"
+    return NONE if tokens_per_s is None else f"{tokens_per_s:.{rate_digits(tokens_per_s)}f}"
 
 
 def _has(encoding: str | None, text: str) -> bool:

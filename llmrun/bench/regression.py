@@ -14,6 +14,7 @@ from math import sqrt
 from llmrun.bench.markdown import printable
 from llmrun.bench.row import Row
 from llmrun.errors import UsageError
+from llmrun.units import rate_digits
 
 CONFIDENCE = 0.95
 BUDGET_SLACK = 0.1  # a default budget is what was free at the time: a little more or less is the same run
@@ -128,11 +129,12 @@ def _name(row: Row) -> str:
 
 def _cells(one: Comparison) -> tuple[str, str, str, str, str, str]:
     noise = NONE if one.noise is None else f"±{one.noise:.3f}"
-    return (one.name, _figure(one.before_ts, 2), _figure(one.now_ts, 2), _figure(one.ratio, 3), noise, _verdict(one))
+    ratio = NONE if one.ratio is None else f"{one.ratio:.3f}"
+    return (one.name, _rate(one.before_ts), _rate(one.now_ts), ratio, noise, _verdict(one))
 
 
-def _figure(value: float | None, digits: int) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
+def _rate(value: float | None) -> str:
+    return NONE if value is None else f"{value:.{rate_digits(value)}f}"
 
 
 def _verdict(one: Comparison) -> str:

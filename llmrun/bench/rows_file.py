@@ -99,7 +99,7 @@ def _faults(row: Row) -> Iterator[str]:
     for name, value in asdict(row).items():
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not (0 <= number <= MAX_NUMBER or name == "seed"):
-                yield f"{name}: {number:.6g} is out of range"
+                yield f"{name}: out of range"
     if not row.samples_ns or 0 in row.samples_ns:
         yield "samples_ns: a case takes time, at least once"
     if not row.case.n_tokens:

@@ -11,6 +11,7 @@ from llmrun.errors import UsageError
 from llmrun.units import parse_bytes
 
 RAM, VRAM, CONTEXT = "ram", "vram", "context"
+MOST_TOKENS = 1 << 24  # a plain number above is an amount of memory: no process is that small
 OPTIONS = (RAM, VRAM, CONTEXT)
 _HINT = "write `--sweep ram=2GiB,4GiB,8GiB`, `--sweep vram=0,6GiB` or `--sweep context=1024-8192*2`"
 
@@ -47,13 +48,12 @@ def parse_sweep(text: str) -> Sweep:
 
 
 def swept_option(rows: Sequence[Row]) -> str:
-    """The option that the rows' ``sweep`` values are of: that whose figure in the row is the value."""
+    """The option that the rows' ``sweep`` values are of, which a row does not say."""
     values = [(row, row.sweep) for row in rows if row.sweep is not None]
-    if all(value.isdecimal() and int(value) == row.n_ctx for row, value in values):
+    if all(value.isdecimal() and int(value) <= MOST_TOKENS for _, value in values):
         return CONTEXT
-    if all(parse_bytes(value) == row.vram_budget_bytes for row, value in values):
-        return VRAM
-    return RAM
+    of_ram = all(parse_bytes(value) == row.ram_budget_bytes for row, value in values)
+    return RAM if of_ram or all(row.vram_budget_bytes is None for row, _ in values) else VRAM
 
 
 def _amount(option: str, value: str, text: str) -> int:

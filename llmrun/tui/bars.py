@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TextIO
 
+from llmrun.units import rate_digits
+
 EIGHTHS = " ▏▎▍▌▋▊▉"
 FULL, PLAIN = "█", "#"
 
@@ -69,7 +71,7 @@ def _groups(rows: Sequence[SweptRow]) -> Mapping[str, list[SweptRow]]:
 def _group(name: str, rows: Sequence[SweptRow], width: int, blocks: bool) -> Iterator[str]:
     labels = [row.sweep or "" for row in rows]
     sign = "±" if blocks else "+-"
-    figures = [f"{row.avg_ts:.2f} {sign} {row.stddev_ts:.2f}" for row in rows]
+    figures = [_figure(row, sign) for row in rows]
     label_width, figure_width = max(map(len, labels)), max(map(len, figures))
     cells = max(1, width - label_width - figure_width - 4)  # two gaps of two
     most_ts = max(row.avg_ts for row in rows)
@@ -77,6 +79,11 @@ def _group(name: str, rows: Sequence[SweptRow], width: int, blocks: bool) -> Ite
     for row, label, figure in zip(rows, labels, figures, strict=True):
         bar = _bar(row.avg_ts / most_ts * cells, blocks)
         yield f"{label:>{label_width}}  {bar:<{cells}}  {figure:>{figure_width}}"[:width]
+
+
+def _figure(row: SweptRow, sign: str) -> str:
+    digits = rate_digits(row.avg_ts)
+    return f"{row.avg_ts:.{digits}f} {sign} {row.stddev_ts:.{digits}f}"
 
 
 def _bar(cells: float, blocks: bool) -> str:
