@@ -1,3 +1,4 @@
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -6,8 +7,12 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and so would all that the tests start."""
+    """What the tests see is not to depend on how they were started, nor on a developer's own settings.
+
+    A shell starts what runs in its background with SIGINT ignored.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["LLMRUN_CONFIG"] = ""  # no settings file
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLMRUN_")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLMRUN_")} | {
+    "LLMRUN_CONFIG": ""  # a developer's own settings file
+}
 LLMRUN = (sys.executable, "-m", "llmrun")
 
 Done = subprocess.CompletedProcess[str]

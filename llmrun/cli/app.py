@@ -20,6 +20,8 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from llmrun import __version__
 from llmrun.cli.chat import chat
+from llmrun.cli.config import config
+from llmrun.cli.config_match import WITHOUT_SETTINGS, origin_rows, use_settings_file
 from llmrun.cli.inspect import inspect_host
 from llmrun.cli.list import list_models
 from llmrun.cli.plan import plan
@@ -46,6 +48,7 @@ app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("rm")(rm)
 app.command("inspect")(inspect_host)
+app.command("config")(config)
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,6 +66,8 @@ def _root(
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand not in WITHOUT_SETTINGS:
+        use_settings_file(context)
 
 
 def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:
@@ -81,7 +86,8 @@ def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:
     except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C or Ctrl-D at a question
         return _report(Interrupted())
     except typer.TyperException as error:
-        return _report(UsageError("bad-option", _sentence(error), hint=_help_hint(error)))
+        rows = origin_rows(getattr(error, "ctx", None), getattr(error, "param", None))
+        return _report(UsageError("bad-option", _sentence(error), rows=rows, hint=_help_hint(error)))
     except LlmrunError as error:
         return _report(error)
     except Exception as error:

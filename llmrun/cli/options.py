@@ -6,15 +6,74 @@ a bad one is told like every other error, whether it came from the command line 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmrun.cli import complete
+from llmrun.cli.config_match import origin, origin_rows
 from llmrun.errors import UsageError
-from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Workload
+from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, SamplingSettings, Workload
 from llmrun.units import parse_bytes
+
+
+def parse_size(option: str, text: str | None) -> int | None:
+    """The bytes that the text of ``--ram`` or ``--vram`` stands for; ``None`` stays ``None``.
+
+    Raises:
+        UsageError: ``bad-size``, the text is not an amount of memory.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_bytes(text)
+    except ValueError:
+        raise UsageError(
+            "bad-size",
+            f"{option} {text!r} is not an amount of memory",
+            hint=f"write `{option} 8GiB`, `{option} 512MiB` or a number of bytes",
+        ) from None
+
+
+def _refuse_size(name: str, text: object) -> None:
+    parse_size(f"--{name}", str(text))
+
+
+def _refuse_planner(name: str, planner: object) -> None:
+    from llmrun.planner.make import check_planner
+
+    check_planner(str(planner))
+
+
+def _refuse_sampling(name: str, value: object) -> None:
+    from llmrun.engine.options import check_options
+
+    check_options(SamplingSettings(**{name: value}))  # type: ignore[arg-type]
+
+
+def _checked(refuse: Callable[[str, object], None]) -> Callable[[typer.Context, typer.CallbackParam, object], object]:
+    """A callback for Typer that refuses a bad value, and says where it is from unless it was typed."""
+
+    def callback(context: typer.Context, parameter: typer.CallbackParam, value: object) -> object:
+        try:
+            if value is not None:
+                refuse(parameter.name or "", value)
+        except UsageError as error:
+            error.rows += origin_rows(context, parameter)
+            raise
+        return _unless_planned(context, parameter, value)
+
+    return callback
+
+
+def _unless_planned(context: typer.Context, parameter: typer.CallbackParam, value: object) -> object:
+    """A plan file has a context and a planner of its own, to which those of the environment and settings give way."""
+    planned = context.params.get("plan") or context.lookup_default("plan")
+    gives_way = planned and parameter.name in ("context", "planner") and origin(context, parameter)
+    return None if gives_way else value
+
 
 Model = Annotated[
     str | None,
@@ -32,26 +91,44 @@ Ram = Annotated[
         "--ram",
         metavar="SIZE",
         envvar="LLMRUN_RAM",
-        help="Memory that the whole process may take, such as 8GiB. Default: what is free, less some headroom.",
+        callback=_checked(_refuse_size),
+        show_default="what is free, less some headroom",
+        help="Memory that the whole process may take, such as 8GiB.",
     ),
 ]
 Vram = Annotated[
     str | None,
     typer.Option(
-        "--vram", metavar="SIZE", envvar="LLMRUN_VRAM", help="Memory that it may take on each GPU; 0 leaves them alone."
+        "--vram",
+        metavar="SIZE",
+        envvar="LLMRUN_VRAM",
+        callback=_checked(_refuse_size),
+        show_default="what is free, less some headroom",
+        help="Memory that it may take on each GPU; 0 leaves them alone.",
     ),
 ]
 Context = Annotated[
     int | None,
-    typer.Option("--context", metavar="TOKENS", min=1, help="Tokens of prompt and answer that memory is reserved for."),
+    typer.Option(
+        "--context",
+        metavar="TOKENS",
+        min=1,
+        envvar="LLMRUN_CONTEXT",
+        callback=_unless_planned,
+        show_default=f"{DEFAULT_CONTEXT_TOKENS}, or what the model was made for",
+        help="Tokens of prompt and answer that memory is reserved for.",
+    ),
 ]
 Planner = Annotated[
     str | None,
     typer.Option(
         "--planner",
         metavar="NAME",
+        envvar="LLMRUN_PLANNER",
+        callback=_checked(_refuse_planner),
+        show_default="aco",
         autocompletion=complete.planners,
-        help="How the placement is searched: aco (default), greedy, even, exhaustive, milp, random or nsga2.",
+        help="How the placement is searched: aco, greedy, even, exhaustive, milp, random or nsga2.",
     ),
 ]
 PlannerTime = Annotated[
@@ -61,7 +138,8 @@ PlannerTime = Annotated[
         metavar="SECONDS",
         min=0.1,
         max=3600,
-        help="How long to search, about: a fixed number of simulated placements a second. Default: 1.",
+        show_default="1",
+        help="How long to search, about: a fixed number of simulated placements a second.",
     ),
 ]
 Hardware = Annotated[
@@ -91,46 +169,83 @@ TrustRemoteCode = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, for scripts.")]
 
+_SAMPLING = _checked(_refuse_sampling)
+_FROM_MODEL = "the model's"
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", metavar="T", help="0 takes the likeliest token. Default: the model's."),
+    typer.Option(
+        "--temperature",
+        metavar="T",
+        callback=_SAMPLING,
+        show_default=_FROM_MODEL,
+        help="0 takes the likeliest token.",
+    ),
 ]
-TopK = Annotated[int | None, typer.Option("--top-k", metavar="K", help="Sample from the K likeliest; 0: all.")]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="K",
+        callback=_SAMPLING,
+        show_default=_FROM_MODEL,
+        help="Sample from the K likeliest; 0: all.",
+    ),
+]
 TopP = Annotated[
     float | None,
-    typer.Option("--top-p", metavar="P", help="Sample from the likeliest that sum to P."),
+    typer.Option(
+        "--top-p",
+        metavar="P",
+        callback=_SAMPLING,
+        show_default=_FROM_MODEL,
+        help="Sample from the likeliest that sum to P.",
+    ),
 ]
 MinP = Annotated[
     float | None,
-    typer.Option("--min-p", metavar="P", help="Drop tokens below P times the likeliest."),
+    typer.Option(
+        "--min-p",
+        metavar="P",
+        callback=_SAMPLING,
+        show_default=_FROM_MODEL,
+        help="Drop tokens below P times the likeliest.",
+    ),
 ]
 RepetitionPenalty = Annotated[
     float | None,
-    typer.Option("--repetition-penalty", metavar="X", help="Above 1 makes repeated tokens less likely."),
+    typer.Option(
+        "--repetition-penalty",
+        metavar="X",
+        callback=_SAMPLING,
+        show_default=_FROM_MODEL,
+        help="Above 1 makes repeated tokens less likely.",
+    ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes sampling repeatable.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", metavar="N", help="Longest answer, in tokens.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", callback=_SAMPLING, show_default="another each time", help="Makes sampling repeatable."
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        metavar="N",
+        callback=_SAMPLING,
+        show_default="the rest of the context",
+        help="Longest answer, in tokens.",
+    ),
+]
 Stop = Annotated[
-    list[str] | None, typer.Option("--stop", metavar="TEXT", help="End the answer before this text; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--stop",
+        metavar="TEXT",
+        callback=_SAMPLING,
+        help="End the answer before this text; may be repeated.",
+    ),
 ]
-
-
-def parse_size(option: str, text: str | None) -> int | None:
-    """The bytes that the text of ``--ram`` or ``--vram`` stands for; ``None`` stays ``None``.
-
-    Raises:
-        UsageError: ``bad-size``, the text is not an amount of memory.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_bytes(text)
-    except ValueError:
-        raise UsageError(
-            "bad-size",
-            f"{option} {text!r} is not an amount of memory",
-            hint=f"write `{option} 8GiB`, `{option} 512MiB` or a number of bytes",
-        ) from None
 
 
 def budget_within(default: Budget, ram_bytes: int | None, vram_bytes: int | None) -> Budget:
