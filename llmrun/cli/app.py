@@ -20,6 +20,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from llmrun import __version__
 from llmrun.cli.chat import chat
+from llmrun.cli.compare import compare
 from llmrun.cli.config import config
 from llmrun.cli.config_match import WITHOUT_SETTINGS, origin_rows, use_settings_file
 from llmrun.cli.inspect import inspect_host
@@ -43,6 +44,7 @@ app = typer.Typer(
     epilog="`llmrun chat` answers with the default model; `llmrun COMMAND --help` lists a command's options.",
 )
 app.command("chat")(chat)
+app.command("compare")(compare)
 app.command("plan")(plan)
 app.command("pull")(pull)
 app.command("list")(list_models)

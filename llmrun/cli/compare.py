@@ -1,0 +1,244 @@
+"""``llmrun compare``: the same requests against OpenAI-compatible servers and against llmrun."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmrun.cli import options
+from llmrun.cli.run import Notify, Running, RunSettings, start
+from llmrun.errors import DeviceError, Interrupted, Row, UsageError
+
+if TYPE_CHECKING:
+    from llmrun.bench.serving.measure import Experiment, Measured, OnEnd
+    from llmrun.bench.serving.target import Target
+    from llmrun.bench.serving.workload import Request
+
+Start = Callable[[RunSettings, Notify, Notify], AbstractContextManager[Running]]
+
+
+class Endpoint(StrEnum):
+    """Which interface of a server is asked."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What is compared and how it is told; ``model`` is the name at the servers."""
+
+    targets: tuple[Target, ...]
+    experiment: Experiment
+    run: RunSettings
+    model: str | None = None
+    key: str | None = None
+    json: bool = False
+
+
+def compare(
+    command: typer.Context,
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET",
+            help="http(s)://HOST:PORT of a server, or NAME=URL; llmrun, or llmrun:MODEL. The first is 100 %.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            envvar="LLMRUN_MODEL",
+            show_default="the first that a server lists; smollm2:135m",
+            help="Its name at the servers, and for llmrun; where it is not given here, for llmrun only.",
+        ),
+    ] = None,
+    endpoint: Annotated[Endpoint, typer.Option("--endpoint", help="Ask for chat answers or plain completions.")] = (
+        Endpoint.CHAT
+    ),
+    num_prompts: Annotated[
+        int | None,
+        typer.Option("--num-prompts", metavar="N", min=1, help="Requests. Default: 10, or all of FILE."),
+    ] = None,
+    input_len: Annotated[
+        int | None, typer.Option("--input-len", metavar="N", min=1, help="Random words of a prompt. Default: 512.")
+    ] = None,
+    output_len: Annotated[int, typer.Option("--output-len", metavar="N", min=1, help="Tokens to ask for.")] = 128,
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", metavar="FILE", help="Prompts instead of random words: JSON lines with `prompt`."),
+    ] = None,
+    request_rate: Annotated[
+        float, typer.Option("--request-rate", metavar="R", help="Arrivals a second; inf: all at once.")
+    ] = math.inf,
+    burstiness: Annotated[
+        float, typer.Option("--burstiness", metavar="B", help="1: Poisson arrivals, less: in bursts, more: evener.")
+    ] = 1.0,
+    max_concurrency: Annotated[
+        int | None, typer.Option("--max-concurrency", metavar="N", min=1, help="Most requests under way at once.")
+    ] = None,
+    num_warmups: Annotated[
+        int, typer.Option("--num-warmups", metavar="N", min=0, help="Requests before, which are not measured.")
+    ] = 1,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Have all tokens generated, where the server can.")
+    ] = False,
+    goodput: Annotated[
+        list[str] | None,
+        typer.Option("--goodput", metavar="ttft:MS tpot:MS e2el:MS", help="Also count requests that keep to these."),
+    ] = None,
+    percentiles: Annotated[str, typer.Option("--percentiles", metavar="P,...", help="Of each latency.")] = "50,90,99",
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="A request that takes longer has failed.")
+    ] = 21600.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of prompts and arrivals.")] = 0,
+    json: options.Json = False,
+    ram: options.Ram = None,
+    vram: options.Vram = None,
+    context: options.Context = None,
+    plan: options.PlanFile = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Send the same requests to OpenAI-compatible servers and to llmrun, one target after the other.
+
+    Figures have the names and definitions of `vllm bench serve`. A key is taken from LLMRUN_API_KEY or OPENAI_API_KEY.
+    llmrun answers one request at a time; --ram, --vram, --context and --plan are for it.
+    """
+    from llmrun.bench.serving.endpoint import Api, api_key
+    from llmrun.bench.serving.load import Load
+    from llmrun.bench.serving.measure import Experiment
+    from llmrun.bench.serving.options import check_positive, parse_objectives, parse_percentiles, split_targets
+    from llmrun.bench.serving.target import parse_targets
+    from llmrun.bench.serving.workload import random_requests
+
+    names, more_goals = split_targets(target)
+    if more_goals and not goodput:
+        raise UsageError("bad-option", f"{more_goals[0]} is no target", hint=f"`--goodput {' '.join(more_goals)}`")
+    targets = parse_targets(names)
+    load = Load(
+        check_positive("--request-rate", request_rate),
+        check_positive("--burstiness", burstiness),
+        max_concurrency,
+        check_positive("--timeout", timeout),
+        seed,
+    )
+    objectives = parse_objectives([*(goodput or ()), *more_goals])
+    requests = _requests(dataset, num_prompts, input_len, output_len, seed)
+    n_words = len(requests[0].prompt.split())
+    experiment = Experiment(
+        requests,
+        random_requests(num_warmups, n_words, output_len, f"warm-up {seed}"),  # others: these may stay in a cache
+        load,
+        Api[endpoint.name],
+        ignore_eos,
+        objectives,
+        parse_percentiles(percentiles),
+    )
+    run = RunSettings(
+        model=model,
+        ram_bytes=options.parse_size("--ram", ram),
+        vram_bytes=options.parse_size("--vram", vram),
+        context_tokens=context,
+        plan_file=plan,
+        trust_remote_code=trust_remote_code,
+    )
+    source = command.get_parameter_source("model")
+    served = model if source and source.name == "COMMANDLINE" else None
+    run_compare(CompareSettings(targets, experiment, run, served, api_key(), json), start)
+
+
+def run_compare(settings: CompareSettings, start: Start) -> None:
+    """Measure and print; however it ends, the targets that were measured until then are printed.
+
+    Raises:
+        Interrupted: the user stopped it.
+        DeviceError: ``all-requests-failed`` at a target, ``endpoint-unreachable``, ``endpoint-no-model``.
+        LlmrunError: what ``start`` raises.
+    """
+    measured: list[Measured] = []
+    try:
+        for target in settings.targets:
+            one = _measure_local(settings, target, start) if target.url is None else _measure_server(settings, target)
+            measured.append(one)
+            if one.interrupted:
+                raise Interrupted
+    finally:
+        if measured:
+            _print(settings, measured)
+    if failed := [one for one in measured if not one.metrics.completed]:
+        raise _all_failed(failed)
+
+
+def _requests(
+    dataset: Path | None, num_prompts: int | None, input_len: int | None, output_len: int, seed: int
+) -> tuple[Request, ...]:
+    from llmrun.bench.serving.workload import random_requests, read_requests
+
+    if not dataset:
+        return random_requests(num_prompts or 10, input_len or 512, output_len, seed)
+    if input_len:
+        raise UsageError("bad-option", "--input-len does not go with --dataset, which has prompts of its own")
+    return read_requests(dataset, num_prompts, output_len)
+
+
+def _measure_server(settings: CompareSettings, target: Target) -> Measured:
+    from llmrun.bench.serving.measure import measure_endpoint
+
+    with _progress(target, settings.experiment) as on_end:
+        return measure_endpoint(target, settings.experiment, settings.model, settings.key, on_end)
+
+
+def _measure_local(settings: CompareSettings, target: Target, start: Start) -> Measured:
+    from llmrun.bench.serving.measure import measure_local
+    from llmrun.tui.progress import ProgressLine
+
+    run = replace(settings.run, model=target.model or settings.run.model)
+    with ProgressLine() as line, start(run, _notify, line.begin) as running:
+        line.erase()
+        engine = running.engine
+        with _progress(target, settings.experiment) as on_end:
+            return measure_local(target, settings.experiment, running.spec.name, engine, engine.tokenizer, on_end)
+
+
+@contextmanager
+def _progress(target: Target, experiment: Experiment) -> Iterator[OnEnd]:
+    """Requests that have ended, on standard error, in a terminal only."""
+    from llmrun.bench.serving.chunk import printable
+    from llmrun.tui.theme import can_draw
+
+    if not can_draw(sys.stderr):
+        yield lambda: None
+        return
+    label = printable(target.label)
+    with typer.progressbar(length=len(experiment.requests), label=label, show_pos=True, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
+
+
+def _print(settings: CompareSettings, measured: Sequence[Measured]) -> None:
+    from llmrun.bench.serving.report import report_json, report_text
+
+    make = report_json if settings.json else report_text
+    typer.echo(make(settings.experiment, measured))
+
+
+def _all_failed(failed: Sequence[Measured]) -> DeviceError:
+    rows = [
+        Row(one.target.label, f"{count:,}", reason) for one in failed for reason, count in one.metrics.errors.items()
+    ]
+    labels = ", ".join(one.target.label for one in failed)
+    return DeviceError("all-requests-failed", f"not one request was answered by {labels}", rows=tuple(rows))
+
+
+def _notify(text: str) -> None:
+    typer.echo(text, err=True)
