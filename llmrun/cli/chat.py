@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from llmrun.cli import options
+from llmrun.cli import complete, options
 from llmrun.cli.run import Notify, Running, RunSettings, start
 from llmrun.errors import Interrupted, UsageError
 from llmrun.settings import SamplingSettings
+from llmrun.tui.ui import Ui, resolve_ui
 
 if TYPE_CHECKING:
     from llmrun.engine.session import Session
+    from llmrun.metrics import MetricsState
+    from llmrun.tui.answer import View
+    from llmrun.tui.chat import OpenView
+    from llmrun.tui.live import LiveView
 
 Start = Callable[[RunSettings, Notify, Notify], AbstractContextManager[Running]]
 
@@ -33,6 +38,7 @@ class ChatSettings:
     think: bool | None = None
     stats: bool = False
     json: bool = False
+    ui: Ui = Ui.SIMPLE
 
 
 def chat(
@@ -60,6 +66,17 @@ def chat(
     stop: options.Stop = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
+    ui: Annotated[
+        str | None,
+        typer.Option(
+            "--ui",
+            metavar="VIEW",
+            envvar="LLMRUN_UI",
+            show_default="simple",
+            autocompletion=complete.choices(*Ui),
+            help="What a terminal shows while it answers: dashboard, simple (a line) or none.",
+        ),
+    ] = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Talk with a model, or get one answer.
@@ -85,6 +102,7 @@ def chat(
         think=think,
         stats=stats,
         json=json,
+        ui=resolve_ui(ui, Ui.SIMPLE, sys.stderr),
     )
     run_chat(settings, start)
 
@@ -138,10 +156,15 @@ def _answer_once(settings: ChatSettings, prompt: str, start: Start) -> None:
     from llmrun.tui.stats import stats_text
 
     answer = Answer(None if settings.json else sys.stdout)
-    with ProgressLine() as line, start(settings.run, _notify, line.begin) as running:
+    line = ProgressLine(wanted=settings.ui is not Ui.NONE)
+    with line, start(settings.run, _notify, line.begin) as running, ExitStack() as stack:
         session = _session(settings, running)
+        view: View = line
+        if settings.ui is Ui.DASHBOARD:
+            line.erase()
+            view = stack.enter_context(_dashboard(running))
         try:
-            state = show_answer(session.ask(prompt), answer.write, line)
+            state = show_answer(session.ask(prompt), answer.write, view)
         finally:
             answer.end()
         if settings.json:
@@ -162,13 +185,48 @@ def _talk(settings: ChatSettings, start: Start) -> None:
     from llmrun.tui.keyboard import no_echo
     from llmrun.tui.progress import ProgressLine
 
-    with no_echo(sys.stdin), ProgressLine() as line, start(settings.run, _notify, line.begin) as running:
+    line = ProgressLine(wanted=settings.ui is not Ui.NONE)
+    with no_echo(sys.stdin), line, start(settings.run, _notify, line.begin) as running:
         read_message = terminal_reader(platformdirs.user_state_path("llmrun") / "history")
         line.erase()
         note = note_to_stderr()
         note(f"{running.spec.name}: {placement_text(running.spec, running.plan)}. /help lists the commands.")
-        talk = Talk(_session(settings, running), about_text(running.spec, running.plan), show_stats=settings.stats)
-        chat_loop(talk, read_message, Answer(sys.stdout).write, note)
+        talk = Talk(
+            _session(settings, running),
+            about_text(running.spec, running.plan),
+            show_stats=settings.stats,
+            show_status=settings.ui is not Ui.NONE,
+            stats=_whole_stats(running),
+        )
+        chat_loop(talk, read_message, Answer(sys.stdout).write, note, _open_view(settings.ui, running))
+
+
+def _open_view(ui: Ui, running: Running) -> OpenView:
+    """What is drawn during each answer of a conversation."""
+    from llmrun.tui.chat import progress_line
+
+    if ui is Ui.DASHBOARD:
+        return lambda: _dashboard(running)
+    return lambda: progress_line(wanted=ui is not Ui.NONE)
+
+
+def _dashboard(running: Running) -> AbstractContextManager[LiveView]:
+    """The view of one answer; where both go to the terminal, it keeps the answer and itself apart."""
+    from llmrun.tui.live import live_view
+
+    return live_view(Ui.DASHBOARD, running.spec, running.plan, running.speeds, holds_text=sys.stdout.isatty())
+
+
+def _whole_stats(running: Running) -> Callable[[MetricsState], str]:
+    """What /stats says: the figures, and the dashboard as it was in the end."""
+    import shutil
+
+    from llmrun.tui.dashboard.facts import facts
+    from llmrun.tui.theme import has_unicode
+    from llmrun.tui.whole_stats import whole_stats_text
+
+    known, unicode = facts(running.spec, running.plan, running.speeds), has_unicode(sys.stderr)
+    return lambda state: whole_stats_text(state, known, shutil.get_terminal_size().columns - 1, unicode=unicode)
 
 
 def _session(settings: ChatSettings, running: Running) -> Session:

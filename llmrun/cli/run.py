@@ -16,6 +16,7 @@ from llmrun.settings import Budget, Workload
 if TYPE_CHECKING:
     from llmrun.checkpoint import ModelSpec
     from llmrun.engine.engine import Engine
+    from llmrun.hardware.speeds import Speeds
     from llmrun.planner import Plan
 
 Notify = Callable[[str], None]
@@ -53,6 +54,7 @@ class Running:
     budget: Budget
     plan: Plan
     engine: Engine
+    speeds: Speeds | None = None
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def start(settings: RunSettings, notify: Notify, starting: Notify = lambda note:
     planned = make_ready(settings, notify)
     starting(f"starting {planned.spec.name}")
     with start_planned(planned, settings) as engine:
-        yield Running(planned.spec, planned.budget, planned.plan, engine)
+        yield Running(planned.spec, planned.budget, planned.plan, engine, planned.machine.speeds)
 
 
 def make_ready(settings: RunSettings, notify: Notify) -> Planned:

@@ -1,15 +1,14 @@
-"""Writes an answer as it comes, with the progress line before its first word."""
+"""Writes an answer as it comes, with a progress line before its first word or a view of the run below it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from llmrun.events import Event, Finished, FinishReason, Token
 from llmrun.metrics import MetricsState, apply
-from llmrun.tui.progress import ProgressLine
 
 Write = Callable[[str], None]
 
@@ -17,25 +16,36 @@ Write = Callable[[str], None]
 CONTROLS = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
 
 
-def show_answer(events: Generator[Event, None, None], write: Write, line: ProgressLine) -> MetricsState:
+class View(Protocol):
+    """What is drawn while an answer comes: ``ProgressLine`` or ``LiveView``."""
+
+    def update(self, state: MetricsState) -> None:
+        """Show these figures."""
+
+    def write_text(self, write: Write, text: str) -> None:
+        """Write a piece of the answer where it belongs."""
+
+    def erase(self) -> None:
+        """Take away what is drawn."""
+
+
+def show_answer(events: Generator[Event, None, None], write: Write, view: View) -> MetricsState:
     """Write the text of the events as they come and return what was measured.
 
-    Ctrl-C ends the answer, not the program: the finish reason is then ``interrupted``. The line is erased before the
-    first text, and in the end.
+    Ctrl-C ends the answer, not the program: the finish reason is then ``interrupted``. The view is erased in the end.
     """
     state = MetricsState()
     try:
         with closing(events):
             for event in events:
                 state = apply(state, event)
-                line.update(state)
+                view.update(state)
                 if isinstance(event, Token | Finished) and event.text:
-                    line.erase()
-                    write(event.text)
+                    view.write_text(write, event.text)
     except KeyboardInterrupt:
         state = apply(state, Finished(time.monotonic(), FinishReason.INTERRUPTED))
     finally:
-        line.erase()
+        view.erase()
     return state
 
 

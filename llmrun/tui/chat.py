@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.errors import LlmrunError
 from llmrun.events import Event
 from llmrun.tui import theme
-from llmrun.tui.answer import Write, show_answer
+from llmrun.tui.answer import View, Write, show_answer
 from llmrun.tui.commands import COMMANDS, Talk, run_command
 from llmrun.tui.progress import ProgressLine
 from llmrun.tui.stats import stats_text, status_text
@@ -22,10 +23,21 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
 ReadMessage = Callable[[], str]
+OpenView = Callable[[], AbstractContextManager[View]]
 QUOTES = '"""'
 
 
-def chat_loop(talk: Talk, read_message: ReadMessage, write: Write, note: Write) -> None:
+@contextmanager
+def progress_line(*, wanted: bool = True) -> Iterator[View]:
+    """A line until the answer begins."""
+    with ProgressLine(wanted=wanted) as line:
+        line.begin("waiting")
+        yield line
+
+
+def chat_loop(
+    talk: Talk, read_message: ReadMessage, write: Write, note: Write, open_view: OpenView = progress_line
+) -> None:
     """Talk until the user leaves; an error ends the turn, not the conversation.
 
     Args:
@@ -33,11 +45,12 @@ def chat_loop(talk: Talk, read_message: ReadMessage, write: Write, note: Write) 
         read_message: the next message; raises EOFError to leave, KeyboardInterrupt to drop a half-written one.
         write: takes the answer.
         note: takes a line of everything else.
+        open_view: what is drawn while an answer comes.
     """
     while True:
         try:
             message = unquoted(read_message())
-            if message and not _turn(talk, message, write, note):
+            if message and not _turn(talk, message, write, note, open_view):
                 return
         except EOFError:
             return
@@ -47,29 +60,31 @@ def chat_loop(talk: Talk, read_message: ReadMessage, write: Write, note: Write) 
             note(error.render())
 
 
-def _turn(talk: Talk, message: str, write: Write, note: Write) -> bool:
+def _turn(talk: Talk, message: str, write: Write, note: Write, open_view: OpenView) -> bool:
     """Carry out a message; whether to go on."""
     if not message.startswith("/"):
-        _answer(talk, talk.session.ask(message), write, note)
+        _answer(talk, talk.session.ask(message), write, note, open_view)
         return True
     outcome = run_command(talk, message)
     if outcome.say:
         note(outcome.say)
     if outcome.ask is not None:
-        _answer(talk, talk.session.ask(outcome.ask), write, note)
+        _answer(talk, talk.session.ask(outcome.ask), write, note, open_view)
     if outcome.regenerate:
-        _answer(talk, talk.session.regenerate(), write, note)
+        _answer(talk, talk.session.regenerate(), write, note, open_view)
     return not outcome.leave
 
 
-def _answer(talk: Talk, events: Generator[Event, None, None], write: Write, note: Write) -> None:
+def _answer(talk: Talk, events: Generator[Event, None, None], write: Write, note: Write, open_view: OpenView) -> None:
     try:
-        with ProgressLine() as line:
-            line.begin("waiting")
-            talk.last = show_answer(events, write, line)
+        with open_view() as view:
+            talk.last = show_answer(events, write, view)
     finally:
         write("\n")
-    note(stats_text(talk.last) if talk.show_stats else status_text(talk.last))
+    if talk.show_stats:
+        note(stats_text(talk.last))
+    elif talk.show_status:
+        note(status_text(talk.last))
 
 
 def is_open(text: str) -> bool:

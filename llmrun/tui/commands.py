@@ -27,6 +27,8 @@ class Talk:
     about: str  # model, placement and memory, for /show
     last: MetricsState | None = None  # of the last answer
     show_stats: bool = False
+    show_status: bool = True  # a line under each answer
+    stats: Callable[[MetricsState], str] = stats_text  # what /stats says
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _path(command: str, text: str) -> Path:
 
 
 def _stats(talk: Talk, rest: str) -> Outcome:
-    return Outcome(say=stats_text(talk.last) if talk.last else "nothing has been answered yet")
+    return Outcome(say=talk.stats(talk.last) if talk.last else "nothing has been answered yet")
 
 
 COMMANDS = (

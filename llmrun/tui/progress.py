@@ -23,13 +23,16 @@ DELAY_S = 1.0
 BAR_CELLS = 20
 
 
-def progress_text(state: MetricsState, now_s: float, elapsed_s: float, bytes_per_s: float | None) -> str:
+def progress_text(
+    state: MetricsState, now_s: float, elapsed_s: float, bytes_per_s: float | None, *, unicode: bool = True
+) -> str:
     """What the line says of a pass at ``now_s``, ``elapsed_s`` after the wait began. Pure."""
     parts = [f"reading {state.prompt_tokens - state.reused_tokens:,} tokens" if state.accepted else "reading the model"]
     if state.prefill_total_units:
         share = state.prefill_done_units / state.prefill_total_units
         cells = round(share * BAR_CELLS)
-        parts.append(theme.BAR_DONE * cells + theme.BAR_TODO * (BAR_CELLS - cells) + f" {share:4.0%}")
+        done, todo = (theme.BAR_DONE, theme.BAR_TODO) if unicode else (theme.ASCII_DONE, theme.ASCII_TODO)
+        parts.append(done * cells + todo * (BAR_CELLS - cells) + f" {share:4.0%}")
     if state.read_bytes:
         parts.append(format_bytes(sum(state.read_bytes.values())))
     if bytes_per_s:
@@ -40,15 +43,23 @@ def progress_text(state: MetricsState, now_s: float, elapsed_s: float, bytes_per
 
 
 class ProgressLine:
-    """Draws ``progress_text`` from ``begin`` to ``erase`` or the end of the ``with``, if it can be drawn at all."""
+    """Draws ``progress_text`` from ``begin`` to ``erase`` or the end of the ``with``, if it can be drawn at all.
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        wanted: whether it is to be drawn.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, *, wanted: bool = True
+    ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._began_s = clock()
         self._note = ""
         self._state = MetricsState()
         self._since: tuple[MetricsState, float] | None = None  # the first state and when it came
+        self._unicode = theme.has_unicode(self._stream)
+        self._wanted = wanted
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -60,7 +71,7 @@ class ProgressLine:
     def begin(self, note: str) -> None:
         """Start to draw; until the first event comes the line shows ``note`` and the seconds."""
         self._note, self._began_s = note, self._clock()
-        if self._live is None and theme.can_draw(self._stream):
+        if self._live is None and self._wanted and theme.can_draw(self._stream):
             self._live = _live(self._stream, self.text)
             self._live.start()
 
@@ -68,6 +79,11 @@ class ProgressLine:
         """Show the pass as it stands."""
         self._state = state
         self._since = self._since or (state, self._clock())
+
+    def write_text(self, write: Callable[[str], None], text: str) -> None:
+        """Write a piece of the answer, which takes the place of the line."""
+        self.erase()
+        write(text)
 
     def erase(self) -> None:
         """Take the line away; safe to call again."""
@@ -83,7 +99,8 @@ class ProgressLine:
         elapsed_s = now_s - self._began_s
         if self._since is None:
             return f"{self._note}  {elapsed_s:.0f} s"
-        return progress_text(self._state, now_s, elapsed_s, self._bytes_per_s(*self._since, now_s))
+        rate = self._bytes_per_s(*self._since, now_s)
+        return progress_text(self._state, now_s, elapsed_s, rate, unicode=self._unicode)
 
     def _bytes_per_s(self, since: MetricsState, since_s: float, now_s: float) -> float | None:
         """The rate since the first state: what was read ahead before it has no time of its own."""

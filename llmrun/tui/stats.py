@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from llmrun.events import FinishReason
 from llmrun.metrics import MetricsState, Phase
-from llmrun.units import format_bytes, format_rate, format_seconds
+from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
 
 UNKNOWN = "-"
 ENDED = {
@@ -30,16 +30,33 @@ def stats_text(state: MetricsState) -> str:
     )
 
 
-def status_text(state: MetricsState) -> str:
-    """The compact line under an answer: ``64 tokens  4.21 tok/s  first after 1.9 s``."""
+def status_text(state: MetricsState, width: int = 80) -> str:
+    """The compact line under an answer, what matters least left out where there is no room for all of it.
+
+    ``64 tokens  4.21 tok/s (4.5 predicted)  disk 1.8 GiB/s  RAM 95% of 2.5 GiB  first after 1.9 s``
+    """
     parts = [_count(state.new_tokens, "token")]
     if state.decode_tokens_per_s:
-        parts.append(_tokens_per_s(state.decode_tokens_per_s))
+        predicted = (
+            f" ({format_tokens_rate(1 / state.expected.tpot_s).removesuffix(' tok/s')} predicted)"
+            if state.expected
+            else ""
+        )
+        parts.append(format_tokens_rate(state.decode_tokens_per_s) + predicted)
+    ended = [ENDED[state.finish_reason]] if state.finish_reason in ENDED else []
+    optional = list(_optional(state))
+    while optional and len("  ".join([*parts, *optional, *ended])) > width:
+        optional.pop()
+    return "  ".join([*parts, *optional, *ended])
+
+
+def _optional(state: MetricsState) -> Iterator[str]:
+    if state.decode and (rate := _rate(state.decode, "disk")):
+        yield f"disk {rate}"
+    if ram := state.memory.get("cpu"):
+        yield f"RAM {ram.peak_bytes / max(1, ram.budget_bytes):.0%} of {format_bytes(ram.budget_bytes)}"
     if state.ttft_s is not None:
-        parts.append(f"first after {format_seconds(state.ttft_s)}")
-    if state.finish_reason in ENDED:
-        parts.append(ENDED[state.finish_reason])
-    return "  ".join(parts)
+        yield f"first after {format_seconds(state.ttft_s)}"
 
 
 def _first_token(state: MetricsState) -> Line:
@@ -51,15 +68,15 @@ def _first_token(state: MetricsState) -> Line:
 
 
 def _prefill(state: MetricsState) -> Line:
-    return "prefill", _or_unknown(state.prefill_tokens_per_s, _tokens_per_s), "", ""
+    return "prefill", _or_unknown(state.prefill_tokens_per_s, format_tokens_rate), "", ""
 
 
 def _decode(state: MetricsState) -> Line:
     detail = _count(state.new_tokens, "new token")
     if state.itl_max_s is not None:
         detail += f", slowest {format_seconds(state.itl_max_s)}"
-    predicted = _tokens_per_s(1 / state.expected.tpot_s) if state.expected else ""
-    return "decode", _or_unknown(state.decode_tokens_per_s, _tokens_per_s), predicted, detail
+    predicted = format_tokens_rate(1 / state.expected.tpot_s) if state.expected else ""
+    return "decode", _or_unknown(state.decode_tokens_per_s, format_tokens_rate), predicted, detail
 
 
 def _reads(state: MetricsState) -> list[Line]:
@@ -108,11 +125,6 @@ def _share(phase: Phase | None) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _tokens_per_s(rate: float) -> str:
-    """Three digits that mean something at 0.131 as at 1,500 tokens a second."""
-    return f"{rate:,.0f} tok/s" if rate >= 100 else f"{rate:.3g} tok/s"
 
 
 def _or_unknown(value: float | None, form: Callable[[float], str]) -> str:

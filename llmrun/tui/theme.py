@@ -19,6 +19,17 @@ LABEL = 12
 """Columns of the label before a figure of the dashboard."""
 
 BAR_DONE, BAR_TODO = "━", "─"
+ASCII_DONE, ASCII_TODO = "#", "-"
+BEYOND_ASCII = "━─┃▲↓▁▂▃▄▅▆▇█"
+
+
+def has_unicode(stream: TextIO) -> bool:
+    """Whether the stream's encoding has the signs of bars and sparklines; what says nothing of its encoding has."""
+    try:
+        BEYOND_ASCII.encode(stream.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def can_draw(stream: TextIO) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
+from textwrap import wrap
 
 from llmrun.metrics import MetricsState
 from llmrun.tui import theme
@@ -33,8 +34,8 @@ def map_lines(facts: Facts, now: str | None, on_way: Collection[str], width: int
         label = f"{'layers' if row.start == 0 else '':<6} {row.start:>{theme.LABEL - 7}}"
         shown = [facts.layers[index] for index in row]
         yield ((f"{label}  ", theme.DIM), *_runs((cell.letter, home_style(cell.home)) for _, cell in shown))
-        signs = "".join(sign(unit, now, on_way, glyphs) for unit, _ in shown)
-        yield ((" " * (theme.LABEL + 2), ""), (signs, theme.HEADING))
+        signs = "".join(sign(unit, now, on_way, glyphs) for unit, _ in shown).rstrip()
+        yield ((" " * (theme.LABEL + 2), ""), (signs, theme.HEADING)) if signs else ()
 
 
 def others_line(facts: Facts, now: str | None, on_way: Collection[str], width: int, glyphs: Glyphs) -> Line:
@@ -53,10 +54,17 @@ def legend_lines(facts: Facts, width: int, glyphs: Glyphs) -> list[Line]:
     entries: list[Part] = [(f"{cell.letter} {cell.meaning}", home_style(cell.home)) for cell in seen.values()]
     entries.append((f"{glyphs.computing} computed", theme.DIM))
     entries.append((f"{glyphs.coming} on its way", theme.DIM))
-    lines = []
+    lines: list[Line] = []
+    indent, room = (" " * (theme.LABEL + 2), ""), max(1, width - theme.LABEL - 2)
     while entries:
-        line = joined(entries, width - theme.LABEL - 2)
-        lines.append(((" " * (theme.LABEL + 2), ""), *line))
+        text, style = entries[0]
+        if len(text) > room:
+            folded = wrap(text, room, subsequent_indent="  ")
+            lines += [(indent, (part, style)) for part in folded]
+            del entries[0]
+            continue
+        line = joined(entries, room)
+        lines.append((indent, *line))
         del entries[: (len(line) + 1) // 2]  # with a gap between each two
     return lines
 

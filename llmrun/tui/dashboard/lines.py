@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
+
+from llmrun.tui import theme
 
 Part = tuple[str, str]  # text and its style
 Line = tuple[Part, ...]
@@ -29,8 +31,8 @@ class Glyphs:
     spark: str
 
 
-UNICODE = Glyphs("━", "─", "┃", "▲", "↓", "▁▂▃▄▅▆▇█")
-ASCII = Glyphs("#", "-", "|", "^", "v", "_.:-=+*#")
+UNICODE = Glyphs(theme.BAR_DONE, theme.BAR_TODO, "┃", "▲", "↓", "▁▂▃▄▅▆▇█")
+ASCII = Glyphs(theme.ASCII_DONE, theme.ASCII_TODO, "|", "^", "v", "_.:-=+*#")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Lines:
     """Something that Rich can print: lines that fit already."""
 
     lines: tuple[Line, ...]
+
+    @property
+    def text(self) -> str:
+        """Without styles."""
+        return "\n".join("".join(text for text, _ in line).rstrip() for line in self.lines)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Each part as a segment."""
@@ -73,6 +80,12 @@ def joined(texts: Iterable[Part], width: int, gap: str = "  ") -> Line:
         line += [(gap, ""), part] if line else [part]
         width -= columns
     return tuple(line)
+
+
+def last_rows(text: str, width: int, count: int) -> list[str]:
+    """The last rows of a text that a terminal of so many columns breaks where it will."""
+    skipped = max(0, len(text) - width * count) // width * width
+    return chop_cells(text[skipped:], width)[-count:] if text else []
 
 
 def bar(share: float, cells: int, glyphs: Glyphs, peak: float | None = None) -> str:

@@ -29,10 +29,11 @@ class View:
     now_s: float
     width: int
     glyphs: Glyphs
+    note: str = ""  # what is being run, beside the model
 
     def row(self, label: str, texts: Sequence[str], share: float | None = None, peak: float | None = None) -> Line:
         """A label and the texts that fit, the first of them bright; a bar before them where there is room for all."""
-        head = f"{label} " if self.width < NARROW else f"{label:<{theme.LABEL}}  "
+        head = f"{label.removeprefix('from ')} " if self.narrow else f"{label:<{theme.LABEL}}  "
         room = self.width - len(head)
         parts: list[Part] = [(text, theme.DIM if index else "") for index, text in enumerate(texts)]
         line = joined(parts, room)
@@ -41,16 +42,21 @@ class View:
             line = ((f"{bar(share, cells, self.glyphs, peak)}  ", theme.BAR), *line)
         return cut(((head, theme.DIM), *line), self.width)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether labels have no column of their own."""
+        return self.width < NARROW
+
     def _bar_cells(self, room: int) -> int:
         """Of a bar, the same in all rows unless there is no room."""
         usual = 12 if self.width < 72 else 20 if self.width < 92 else 32
-        return 0 if self.width < NARROW or room < 6 else min(usual, room)
+        return 0 if self.narrow or room < 6 else min(usual, room)
 
 
 def title(view: View) -> Line:
     """What goes on, and what is run."""
-    parts = [(phase(view.state), theme.HEADING), (view.facts.model, theme.HEADING), (view.facts.kind, theme.DIM)]
-    return joined(parts, view.width)
+    texts = [phase(view.state), *([view.note] if view.note else []), view.facts.model]
+    return joined([*((text, theme.HEADING) for text in texts), (view.facts.kind, theme.DIM)], view.width)
 
 
 def phase(state: MetricsState) -> str:
@@ -89,7 +95,7 @@ def speed(view: View) -> Line:
     """Tokens a second: now, the mean, and what was predicted."""
     now, mean = view.state.tokens_per_s(view.now_s), view.state.decode_tokens_per_s
     predicted = _predicted_tpot_s(view)
-    texts = [UNKNOWN if now is None else f"{format_tokens_rate(now)} now"]
+    texts = [UNKNOWN if now is None else format_tokens_rate(now) + (" now" if not view.narrow else "")]
     if mean is not None:
         texts.append(f"{_number(mean)} mean")
     if predicted:
@@ -102,8 +108,8 @@ def pace(view: View) -> Line:
     values = view.state.pace_tokens_per_s()
     if not values:
         return view.row("pace", [UNKNOWN])
-    room = view.width - theme.LABEL - 2
-    shown = values[-max(1, min(60, room - 26)) :]
+    room = view.width - (len("pace ") if view.narrow else theme.LABEL + 2)
+    shown = values[-min(60, room - 20 if room >= 30 else room) :]
     between = f"{_number(min(shown))} to {_number(max(shown))}"
     return view.row("pace", [sparkline(shown, len(shown), view.glyphs), between])
 
@@ -122,14 +128,12 @@ def first_token(view: View) -> Line:
 
 def way(view: View, one: Way) -> Line:
     """Bytes a second on one way, against what was measured of it."""
-    if one.tier is not None:
-        rate = view.state.read_bytes_per_s(one.tier, view.now_s)
-    else:
-        rate = one.token_bytes * (view.state.tokens_per_s(view.now_s) or 0.0)
-    if one.ceiling_bytes_per_s is None:
-        return view.row(one.label, [format_rate(rate)])
-    share = rate / one.ceiling_bytes_per_s
-    texts = [format_rate(rate), f"of {format_rate(one.ceiling_bytes_per_s)}", f"{share:.0%}"]
+    rate, ceiling = _rate(view, one), one.ceiling_bytes_per_s
+    texts = [UNKNOWN if rate is None else format_rate(rate)]
+    if ceiling is None:
+        return view.row(one.label, texts)
+    share = (rate or 0.0) / ceiling
+    texts += [f"of {format_rate(ceiling)}"] + ([f"{share:.0%}"] if rate is not None else [])
     return view.row(one.label, texts, share)
 
 
@@ -175,6 +179,14 @@ def memory(view: View) -> Iterator[Line]:
         texts += [f"peak {format_bytes(sample.peak_bytes)}"]
         texts += [f"{format_bytes(expected.get(planned.device, planned.nbytes))} predicted"]
         yield view.row(label, texts, *_shares(sample))
+
+
+def _rate(view: View, one: Way) -> float | None:
+    """What a device reads of its own memory is known while it decodes; a prefill computes for longer than that."""
+    if one.tier is not None:
+        return view.state.read_bytes_per_s(one.tier, view.now_s)
+    tokens_per_s = view.state.tokens_per_s(view.now_s)
+    return None if tokens_per_s is None else one.token_bytes * tokens_per_s
 
 
 def _shares(sample: MemorySample) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from llmrun.metrics import MetricsState
 from llmrun.tui.dashboard import rows
 from llmrun.tui.dashboard.facts import Facts
 from llmrun.tui.dashboard.layers import coming, computing, legend_lines, map_lines, others_line
-from llmrun.tui.dashboard.lines import ASCII, UNICODE, Line, Lines, cut, line_width
+from llmrun.tui.dashboard.lines import ASCII, UNICODE, Line, Lines, line_width
 from llmrun.tui.dashboard.rows import View
 
 TWO_COLUMNS = 110  # from so many on
@@ -37,13 +37,14 @@ class Block:
 
 
 def dashboard(
-    state: MetricsState, facts: Facts, width: int, height: int, now_s: float, *, unicode: bool = True
+    state: MetricsState, facts: Facts, width: int, height: int, now_s: float, *, unicode: bool = True, note: str = ""
 ) -> Lines:
     """The figures at ``now_s`` (of ``time.monotonic``) in at most ``height`` lines of at most ``width`` columns. Pure.
 
+    ``note`` says what is being run, such as the row of a benchmark.
     Colour never says anything alone. From 110 columns on the figures stand in two columns.
     """
-    view = View(state, facts, now_s, max(1, width), UNICODE if unicode else ASCII)
+    view = View(state, facts, now_s, max(1, width), UNICODE if unicode else ASCII, note)
     wide = width >= TWO_COLUMNS
     half = replace(view, width=(width - GUTTER) // 2) if wide else view
     blocks = [*_figures(half), *_whole_width(view)]
@@ -53,26 +54,23 @@ def dashboard(
 def _figures(view: View) -> Iterator[Block]:
     state = view.state
     in_prefill = state.first_token is None
-    yield Block(0, Place.LEFT, (rows.speed(view),))
-    if in_prefill:
-        yield Block(-1 if state.accepted else 4, Place.LEFT, (rows.prefill(view),))
-    else:
-        yield Block(6, Place.LEFT, (rows.pace(view),))
+    yield Block(4 if in_prefill else 0, Place.LEFT, (rows.speed(view),))
+    yield Block(0, Place.LEFT, (rows.prefill(view),)) if in_prefill else Block(7, Place.LEFT, (rows.pace(view),))
     yield Block(1, Place.LEFT, (rows.tokens(view),))
-    yield Block(5, Place.LEFT, (rows.first_token(view),))
+    yield Block(6, Place.LEFT, (rows.first_token(view),))
     yield from (Block(3, Place.LEFT, (line,)) for line in rows.memory(view))
-    yield from (Block(2, Place.RIGHT, (rows.way(view, one),)) for one in view.facts.ways)
-    yield Block(7, Place.RIGHT, (rows.stalls(view),))
-    yield Block(8, Place.RIGHT, (rows.now(view),))
-    yield from (Block(9, Place.RIGHT, (line,)) for line in rows.rings(view))
+    yield from (Block(2 if one.tier else 5, Place.RIGHT, (rows.way(view, one),)) for one in view.facts.ways)
+    yield Block(8, Place.RIGHT, (rows.stalls(view),))
+    yield Block(9, Place.RIGHT, (rows.now(view),))
+    yield from (Block(10, Place.RIGHT, (line,)) for line in rows.rings(view))
 
 
 def _whole_width(view: View) -> Iterator[Block]:
     now, on_way = computing(view.state, view.facts), coming(view.state)
-    yield Block(11, Place.TOP, (rows.title(view),))
-    yield Block(10, Place.BOTTOM, tuple(map_lines(view.facts, now, on_way, view.width, view.glyphs)))
-    yield Block(12, Place.BOTTOM, (others_line(view.facts, now, on_way, view.width, view.glyphs),))
-    yield Block(13, Place.BOTTOM, tuple(legend_lines(view.facts, view.width, view.glyphs)))
+    yield Block(12, Place.TOP, (rows.title(view),))
+    yield Block(11, Place.BOTTOM, tuple(map_lines(view.facts, now, on_way, view.width, view.glyphs)))
+    yield Block(13, Place.BOTTOM, (others_line(view.facts, now, on_way, view.width, view.glyphs),))
+    yield Block(14, Place.BOTTOM, tuple(legend_lines(view.facts, view.width, view.glyphs)))
 
 
 def _chosen(blocks: Sequence[Block], height: int, *, wide: bool) -> list[Block]:
@@ -102,4 +100,4 @@ def _drawn(blocks: Sequence[Block], half_width: int, *, wide: bool) -> Iterator[
     else:
         yield from at[Place.LEFT]
         yield from at[Place.RIGHT]
-    yield from (cut(line, 2 * half_width + GUTTER if wide else half_width) for line in at[Place.BOTTOM])
+    yield from at[Place.BOTTOM]

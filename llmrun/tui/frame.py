@@ -1,0 +1,58 @@
+"""Lines at the bottom of a terminal that are drawn over and over, while what is above them stays.
+
+Not Rich's ``Live``: that knows neither an answer that is streamed above it nor lines that a narrower window broke. The
+cursor is never hidden and each drawing is one write, so that there is nothing to put right, however the process ends.
+"""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+
+from llmrun.tui.dashboard.lines import Lines, line_width
+
+
+class Frame:
+    """Draws on a terminal that knows the usual escape sequences; see ``theme.can_draw``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._widths: tuple[int, ...] = ()  # of the lines that stand there
+
+    @property
+    def columns(self) -> int:
+        """Room for a line: the last column stays free, or terminals disagree on where the cursor then is."""
+        return max(1, self._console.size.width - 1)
+
+    @property
+    def rows(self) -> int:
+        """Room for lines: one less than the window has, so that the top of the frame can always be reached."""
+        return max(1, self._console.size.height - 1)
+
+    def draw(self, lines: Lines) -> None:
+        """Draw these lines in place of those before."""
+        with self._console.capture() as captured:
+            self._console.print(lines, end="", soft_wrap=True)
+        text = "\x1b[K\r\n".join(captured.get().splitlines())
+        home = self._home()
+        self._widths = tuple(line_width(line) for line in lines.lines)
+        self._write(f"{home}{text}\x1b[J")
+
+    def erase(self) -> None:
+        """Take them away; the cursor is where the first one began."""
+        if self._widths:
+            home = self._home()
+            self._widths = ()
+            self._write(f"{home}\x1b[J")
+
+    def _home(self) -> str:
+        """To the start of the first line. In a window made narrower each may have been broken into several."""
+        columns = self.columns + 1
+        above = sum(max(1, -(-width // columns)) for width in self._widths) - 1
+        return f"\r\x1b[{above}A" if above > 0 else "\r"
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
