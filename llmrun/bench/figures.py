@@ -33,11 +33,12 @@ class Setup:
     sweep: str | None = None
 
 
-def make_row(setup: Setup, samples: Sequence[Sample], ceiling: Ceiling, began: datetime) -> Row:
+def make_row(setup: Setup, samples: Sequence[Sample], ceiling: Ceiling | None, began: datetime) -> Row:
     """The row of a case.
 
     Args:
         samples: of one case, at least one.
+        ceiling: ``None`` where nothing was measured of the machine.
         began: when it began, in UTC.
     """
     spec, plan, case = setup.spec, setup.plan, samples[0].case
@@ -62,8 +63,8 @@ def make_row(setup: Setup, samples: Sequence[Sample], ceiling: Ceiling, began: d
         tpot_ms=_ms(tpot_s),
         itl_ms=_ms(_median(gaps_s)),
         itl_p99_ms=_ms(float(np.percentile(gaps_s, 99)) if gaps_s else None),
-        ceiling_ts=ceiling.tokens_per_s,
-        mbu=ceiling.mbu(tpot_s),
+        ceiling_ts=ceiling.tokens_per_s if ceiling else None,
+        mbu=ceiling.mbu(tpot_s) if ceiling else None,
         predicted_ts=_rate(case.n_tokens, samples[-1].predicted_s),
         disk_bytes_per_token=sum(sample.disk_bytes for sample in samples) / (len(samples) * case.n_tokens),
         stall_share=sum(sample.stall_s for sample in samples) / seconds if seconds > 0 else None,
