@@ -19,6 +19,7 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from llmrun import __version__
+from llmrun.cli.bench import bench
 from llmrun.cli.chat import chat
 from llmrun.cli.compare import compare
 from llmrun.cli.config import config
@@ -44,6 +45,7 @@ app = typer.Typer(
     epilog="`llmrun chat` answers with the default model; `llmrun COMMAND --help` lists a command's options.",
 )
 app.command("chat")(chat)
+app.command("bench")(bench)
 app.command("compare")(compare)
 app.command("plan")(plan)
 app.command("pull")(pull)
