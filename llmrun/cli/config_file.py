@@ -54,20 +54,28 @@ def read_entries(path: Path | None) -> list[Entry]:
     Raises:
         UsageError: ``bad-settings-file``, it cannot be read or is not TOML; line and column are named.
     """
+    text = _read(path) if path else None
+    if path is None or text is None:
+        return []
     import tomllib  # only who has a file waits for it
 
     try:
-        text = path.read_text(encoding="utf-8") if path else ""
         values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _bad_file(path, f"is not TOML: {error}") from None
+    return list(_entries(path, values, _lines(text)))
+
+
+def _read(path: Path) -> str | None:
+    """The text of the file, or ``None`` where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return None
     except OSError as error:
         raise _bad_file(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise _bad_file(path, f"is not UTF-8 text (byte {error.start:,})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _bad_file(path, f"is not TOML: {error}") from None
-    return list(_entries(path, values, _lines(text))) if path else []
 
 
 def _entries(path: Path, values: Mapping[str, object], lines: Mapping[tuple[str, str], int]) -> Iterator[Entry]:
@@ -89,7 +97,7 @@ def _lines(text: str) -> dict[tuple[str, str], int]:
     return lines
 
 
-def _bad_file(path: Path | None, what: str) -> UsageError:
+def _bad_file(path: Path, what: str) -> UsageError:
     return UsageError(
         "bad-settings-file",
         f"the settings file {path} {what}",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 WITHOUT_SETTINGS = {"config"}
 """Commands that take nothing from the file: with ``llmrun config`` a broken one is looked at."""
 
-AT_TOP = "at the top"
 _META = "llmrun.settings"
 
 
@@ -107,8 +106,8 @@ def options_of(command: TyperCommand) -> dict[str, Parameter]:
 
 
 def is_shared(parameter: Parameter) -> bool:
-    """Whether it may stand at the top of the file: what the commands share has a variable in the environment too."""
-    return bool(parameter.envvar)
+    """Whether it may stand at the top of the file: what the commands share has a variable LLMRUN_... as well."""
+    return str(parameter.envvar).startswith("LLMRUN_")
 
 
 def match(entries: Iterable[Entry], commands: Commands) -> Settings:
@@ -189,7 +188,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _unknown_table(entry: Entry, commands: Commands) -> UsageError:
-    if entry.key in _places(commands):
+    if any(entry.key in options_of(command) for command in commands.values()):
         hint = f"`{entry.key} = ...`, without a table"
     else:
         hint = f"did you mean [{_nearest(entry.key, commands)}]? A table has the name of a command"
@@ -197,22 +196,19 @@ def _unknown_table(entry: Entry, commands: Commands) -> UsageError:
 
 
 def _unknown_key(entry: Entry, commands: Commands) -> UsageError:
-    places = _places(commands)
-    near = _nearest(entry.key.replace("-", "_"), places)
-    question = "" if near == entry.key.replace("-", "_") else f"did you mean `{near}`? "
-    where = f"under [{entry.table}]" if entry.table else AT_TOP
+    key = entry.key.replace("-", "_")
+    near = _nearest(key, {key for command in commands.values() for key in options_of(command)})
+    question = "" if near == key else f"did you mean `{near}`? "
+    where = f"under [{entry.table}]" if entry.table else "at the top"
     message = f"{entry.place}: there is no setting {entry.key!r} {where}"
-    return UsageError("unknown-setting", message, hint=f"{question}`{near}` stands {' or '.join(places[near])}")
+    return UsageError("unknown-setting", message, hint=f"{question}`{near}` stands {_where(near, commands)}")
 
 
-def _places(commands: Commands) -> dict[str, list[str]]:
-    """Key -> all the places where it may stand."""
-    places: dict[str, list[str]] = {}
-    for name, command in commands.items():
-        for key, option in options_of(command).items():
-            at_top = [AT_TOP] if is_shared(option) else []
-            places[key] = list(dict.fromkeys([*places.get(key, at_top), f"under [{name}]"]))
-    return places
+def _where(key: str, commands: Commands) -> str:
+    """All the places of a key: ``at the top, or under [chat] or [plan]``."""
+    having = {name: options[key] for name, command in commands.items() if key in (options := options_of(command))}
+    at_top = "at the top, or " if any(is_shared(option) for option in having.values()) else ""
+    return f"{at_top}under {' or '.join(f'[{name}]' for name in having)}"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

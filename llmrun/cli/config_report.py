@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 ONLY_VARIABLES = {
+    "LLMRUN_API_KEY": "OPENAI_API_KEY, or none",
     "LLMRUN_CACHE": "llmrun in the user's cache folder",
     "LLMRUN_MEASURE_S": "10",
     "LLMRUN_TRACEBACK": "no traceback",
 }
 """Variables of the environment that are no option and not in the file, and what is without them."""
+
+SECRETS = {"LLMRUN_API_KEY"}
+"""Told to be set, and no more."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,10 @@ def _setting(key: str, parameter: Parameter, context: typer.Context) -> Setting:
     )
 
 
-def _only_variables(env: Mapping[str, str]) -> list[Setting]:
-    return [
-        Setting("", name, env.get(name) or None, meaning, "environment" if env.get(name) else "default", name)
-        for name, meaning in ONLY_VARIABLES.items()
-    ]
+def _only_variables(env: Mapping[str, str]) -> Iterator[Setting]:
+    for name, meaning in ONLY_VARIABLES.items():
+        value = "set" if env.get(name) and name in SECRETS else env.get(name) or None
+        yield Setting("", name, value, meaning, "environment" if value else "default", name if value else None)
 
 
 def _unknown_variables(commands: Commands, env: Mapping[str, str]) -> Iterator[str]:

@@ -71,8 +71,8 @@ def _checked(refuse: Callable[[str, object], None]) -> Callable[[typer.Context, 
 def _unless_planned(context: typer.Context, parameter: typer.CallbackParam, value: object) -> object:
     """A plan file has a context and a planner of its own, to which those of the environment and settings give way."""
     planned = context.params.get("plan") or context.lookup_default("plan")
-    gives_way = planned and parameter.name in ("context", "planner") and origin(context, parameter)
-    return None if gives_way else value
+    in_plan = not {"--context", "--planner"}.isdisjoint(parameter.opts)
+    return None if planned and in_plan and origin(context, parameter) else value
 
 
 Model = Annotated[
