@@ -22,7 +22,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Notes:
-    """The tables of ``manual.toml``; ``examples`` is and ``exit_status_of`` are by the last word of a command's name."""
+    """The tables of ``manual.toml``, two of them by the last word of a command's name."""
 
     date: str
     exit_status: Mapping[str, str]

@@ -50,7 +50,7 @@ def inspect_host(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Show the devices, the memory and what limits it, the disk, and how fast they are."""
+    """Show devices, memory limits, the disk, and how fast they are."""
     from llmrun.hardware import default_budget, probe
 
     caches = cache_folders()

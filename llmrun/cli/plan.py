@@ -77,7 +77,7 @@ def plan(
     ] = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Show where the weights would live, and how fast the model would run. The plan is saved for `llmrun chat`.
+    """Show where the weights would live, and the speed to expect. The plan is saved for `llmrun chat`.
 
     Reads the headers of a model only, so one that is not downloaded can be planned for, and so can, with --hardware, a
     machine that you do not have.
