@@ -161,7 +161,7 @@ def report_text(report: Report) -> str:
     sections: dict[str, list[Setting]] = {"every command that has it": list(shared.values())}
     for setting in report.settings:
         title = f"[{setting.command}]" if setting.command else "the environment only"
-        if replace(setting, command="") != shared.get(setting.name):
+        if _as_shared(setting) != shared.get(setting.name):
             sections.setdefault(title, []).append(setting)
     rows = {title: [_cells(setting, report.path) for setting in found] for title, found in sections.items()}
     widths = [max(len(row[column]) for found in rows.values() for row in found) for column in range(2)]
@@ -176,8 +176,13 @@ def _shared(settings: Sequence[Setting]) -> dict[str, Setting]:
     found: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.shared and not setting.own:
-            found.setdefault(setting.name, []).append(replace(setting, command=""))
+            found.setdefault(setting.name, []).append(_as_shared(setting))
     return {name: max(same, key=same.count) for name, same in found.items()}
+
+
+def _as_shared(setting: Setting) -> Setting:
+    """What commands have in common; what a default would be says nothing where there is a value."""
+    return replace(setting, command="", meaning=setting.meaning if setting.source == "default" else "")
 
 
 def _cells(setting: Setting, path: Path | None) -> tuple[str, str, str]:

@@ -196,6 +196,13 @@ def test_config_in_words(write, capsys):
     assert sum(cell[:1] == ["vram"] for cell in cells) == 1  # not once more for each command
 
 
+def test_config_shows_a_shared_value_once_though_the_defaults_differ(write, capsys):
+    write('model = "some/model"\nui = "none"\n')
+    assert main(["config"]) == 0
+    cells = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [sum(cell[:1] == [name] for cell in cells) for name in ("model", "ui")] == [1, 1]
+
+
 def test_config_tells_all_that_is_wrong_and_shows_the_rest(write, capsys, monkeypatch):
     write('contxt = 1\nram = "much"\nplanner = "greedy"\n')
     monkeypatch.setenv("LLMRUN_VRAM", "more")
