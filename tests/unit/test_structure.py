@@ -167,7 +167,7 @@ def test_the_structure_page_has_one_line_for_each_part():
     parts += [f"{path.parent.name}/" for path in (REPOSITORY / "llmrun").glob("*/__init__.py")]
     parts += [f"tests/{path.name}/" for path in (REPOSITORY / "tests").iterdir() if list(path.glob("test_*.py"))]
     described = re.findall(r"^\| `([\w/]+(?:\.py|/))` \| \w", page, re.MULTILINE)
-    assert sorted(described) == sorted({*parts, "benchmarks/", "docs/", "tools/"})
+    assert sorted(described) == sorted({*parts, "benchmarks/", "docs/", "tools/", "man/", "completions/"})
 
 
 def test_the_checker_sees_the_real_tree():
