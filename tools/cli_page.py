@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from command_tree import Command, Parameter
-from man_page import environment_of
 from notes import Notes
 
 HEAD = """# Commands
@@ -13,6 +12,7 @@ HEAD = """# Commands
 <!-- Made by tools/manual.py from the commands themselves. -->
 
 `llmrun COMMAND --help` and `man llmrun-COMMAND` say the same as this page.
+[settings.md](settings.md) tells how to set options in a file or the environment.
 """
 SHELL = """## Shell completion
 
@@ -51,9 +51,6 @@ def _parts(commands: Sequence[Command], notes: Notes) -> Iterator[str]:
         yield from _section(command, notes)
     yield "## Exit codes\n\nSee also [errors.md](errors.md), which lists every error.\n"
     yield from _table(("Code", "Meaning"), notes.exit_status)
-    yield "## Environment\n"
-    variables = {f"`{name}`": text for name, text in environment_of(commands, notes).items()}
-    yield from _table(("Variable", "Meaning"), variables)
     yield "## Files\n"
     yield from _table(("Path", "What is there"), {f"`{path}`": text for path, text in notes.files.items()})
     yield SHELL.rstrip("\n") + "\n"

@@ -34,8 +34,8 @@ def _page(command: Command, commands: Sequence[Command], notes: Notes) -> Iterat
         yield section("ARGUMENTS", *(tagged(signature(one.signature), one.sentences) for one in command.arguments))
     yield section("OPTIONS", *(tagged(signature(one.signature), one.sentences) for one in command.options))
     yield section("EXIT STATUS", *(tagged(bold(code), text) for code, text in notes.codes_of(command.name).items()))
-    if variables := environment_of(commands, notes) if is_root else variables_of(command):
-        yield section("ENVIRONMENT", *(tagged(bold(name), text) for name, text in variables.items()))
+    if variables := notes.environment if is_root else _variables(command, notes):
+        yield section("ENVIRONMENT", *(tagged(prose(name), text) for name, text in variables.items()))
     if is_root:
         yield section("FILES", *(tagged(italic(path), text) for path, text in notes.files.items()))
     if examples := notes.examples_of(command.name):
@@ -43,26 +43,10 @@ def _page(command: Command, commands: Sequence[Command], notes: Notes) -> Iterat
     yield section("SEE ALSO", ",\n".join(f"{bold(one.page)}(1)" for one in commands if one is not command))
 
 
-def environment_of(commands: Sequence[Command], notes: Notes) -> Mapping[str, str]:
-    """Every variable: those of options, and those of the notes."""
-    of_options: dict[str, str] = {}
-    for command in commands:
-        of_options = {**variables_of(command), **of_options}
-    return dict(sorted(of_options.items())) | dict(notes.environment)
-
-
-def variables_of(command: Command) -> Mapping[str, str]:
-    """Variable -> what it stands for, of the options and arguments of a command."""
-    return {
-        one.environment: f"Used where {_named(one.signature)} is not given."
-        for one in command.parameters
-        if one.environment
-    }
-
-
-def _named(signature_text: str) -> str:
-    long = re.search(r"--[\w-]+", signature_text)
-    return f"`{long[0]}`" if long else signature_text
+def _variables(command: Command, notes: Notes) -> Mapping[str, str]:
+    """Those that stand for options of a command."""
+    own = {f"`{one.environment}`" for one in command.parameters}
+    return {name: text for name, text in notes.environment.items() if name in own}
 
 
 def _description(command: Command) -> Sequence[str]:

@@ -1,7 +1,11 @@
-"""What the manual says that the commands do not know of themselves: ``manual.toml`` and the exit codes."""
+"""What the manual says that the commands do not know of themselves.
+
+``manual.toml``, the exit codes of ``llmrun/errors.py``, and the variables of ``docs/settings.md``.
+"""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from pathlib import Path
 from llmrun import __version__, errors
 
 PATH = Path(__file__).with_name("manual.toml")
+SETTINGS = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Notes:
     date: str
     exit_status: Mapping[str, str]
     exit_status_of: Mapping[str, Mapping[str, str]]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str]  # by the names in backticks
     files: Mapping[str, str]
     examples: Mapping[str, tuple[Example, ...]]
 
@@ -52,10 +57,18 @@ def read_notes(path: Path = PATH, version: str = __version__) -> Notes:
         date=table["dates"][version],
         exit_status=dict(sorted(codes.items(), key=lambda pair: int(pair[0]))),
         exit_status_of=table["exit_status_of"],
-        environment=table["environment"],
+        environment=dict(read_variables(SETTINGS.read_text(encoding="utf-8"))),
         files=table["files"],
         examples={name: tuple(Example(**one) for one in found) for name, found in table["examples"].items()},
     )
+
+
+def read_variables(page: str) -> Iterator[tuple[str, str]]:
+    """What the page's tables of variables say: the name as it stands there, and meaning and default as sentences."""
+    for row in re.findall(r"^\| (`[A-Z_]+`.*) \|$", page, re.MULTILINE):
+        name, *default, meaning = row.split(" | ")
+        without = f" Default: {default[0]}." if default else ""
+        yield name, f"{meaning[0].upper()}{meaning[1:]}.{without}"
 
 
 def _error_codes(kind: type[errors.LlmrunError]) -> Iterator[tuple[str, str]]:

@@ -138,7 +138,7 @@ def bench(
     ] = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Measure tokens a second: of reading a prompt (pp), of generating (tg), or of both.
+    """Measure tokens a second of reading (pp) and generating (tg).
 
     The tokens are random. Only passes of the model are timed: tokenising, sampling and making text are not in it, as
     they are not in llama-bench, whose options and field names these are. -p, -n and -d take lists (128,512) and ranges

@@ -110,10 +110,11 @@ def compare(
     plan: options.PlanFile = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Send the same requests to OpenAI-compatible servers and to llmrun, one target after the other.
+    """Send the same requests to servers and to llmrun.
 
-    Figures have the names and definitions of `vllm bench serve`. A key is taken from LLMRUN_API_KEY or OPENAI_API_KEY.
-    llmrun answers one request at a time; --ram, --vram, --context and --plan are for it.
+    The servers are OpenAI-compatible; one target is measured after the other. Figures have the names and
+    definitions of `vllm bench serve`. A key is taken from LLMRUN_API_KEY or OPENAI_API_KEY. llmrun answers one
+    request at a time; --ram, --vram, --context and --plan are for it.
     """
     from llmrun.bench.serving.endpoint import Api, api_key
     from llmrun.bench.serving.load import Load

@@ -17,7 +17,7 @@ def config(
     example: Annotated[bool, typer.Option("--example", help="Print a settings file to begin with.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON with a schema version.")] = False,
 ) -> None:
-    """Show each setting, its value and where that is from: an environment variable, the settings file or the default.
+    """Show each setting, its value and where that is from.
 
     A flag wins over the environment, the environment over the file. What is wrong with them is told, and the exit code
     is 2.

@@ -19,12 +19,12 @@ import manual  # noqa: E402
 from cli_page import cli_page  # noqa: E402
 from command_tree import read_commands  # noqa: E402
 from man_page import man_pages  # noqa: E402
-from notes import Notes, read_notes  # noqa: E402
+from notes import Notes, read_notes, read_variables  # noqa: E402
 from roff import prose, signature, verbatim  # noqa: E402
 
 from llmrun.cli.app import app  # noqa: E402
 
-NOTES = Notes("2026-01-01", {"0": "Done."}, {"paint": {"0": "Painted."}}, {}, {}, {})
+NOTES = Notes("2026-01-01", {"0": "Done."}, {"paint": {"0": "Painted."}}, {"`COLOUR`": "As `--colour`."}, {}, {})
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ Painted.
 .SH ENVIRONMENT
 .TP
 \fBCOLOUR\fR
-Used where \fB\-\-colour\fR is not given.
+As \fB\-\-colour\fR.
 .SH SEE ALSO
 \fBllmrun\fR(1)
 """
@@ -193,6 +193,11 @@ def test_every_variable_that_is_read_is_told_of():
 def test_every_error_code_is_told_of():
     assert list(read_notes().exit_status) == ["0", "1", "2", "3", "4", "5", "130", "141"]
     assert read_notes().exit_status["5"] == "A device or a file system failed."
+
+
+def test_variables_are_read_from_tables():
+    page = "| Variable | Meaning |\n| --- | --- |\n| `A_B`, `C` | a `thing` |\n| `D` | 10 | seconds; 0: never |\n"
+    assert dict(read_variables(page)) == {"`A_B`, `C`": "A `thing`.", "`D`": "Seconds; 0: never. Default: 10."}
 
 
 def test_a_version_without_a_date_is_refused():
