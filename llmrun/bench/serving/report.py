@@ -123,7 +123,7 @@ def report_text(experiment: Experiment, measured: Sequence[Measured]) -> str:
 
 
 def workload_text(experiment: Experiment) -> str:
-    """What was asked, in a line."""
+    """What was asked, in a line, and in another what is good."""
     load = experiment.load
     arrivals = "all at once" if math.isinf(load.request_rate) else f"{load.request_rate:g} requests/s"
     if math.isfinite(load.request_rate) and load.burstiness != 1:
@@ -133,11 +133,11 @@ def workload_text(experiment: Experiment) -> str:
     parts = [
         f"{len(experiment.requests):,} prompts of {_words(experiment)}, {asked}",
         f"{arrivals}, {at_most}",
-        f"{len(experiment.warmups)} warm-up before",
+        f"warm-ups {len(experiment.warmups)}",
         f"seed {load.seed}",
     ]
     goals = [f"{name} within {most_ms:g} ms" for name, most_ms in experiment.objectives.items()]
-    return "; ".join(parts + ["good: " + ", ".join(goals)] * bool(goals))
+    return "; ".join(parts) + ("\ngood: " + ", ".join(goals) if goals else "")
 
 
 def _words(experiment: Experiment) -> str:
