@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MAX_NUMBER = 1 << 53  # what JSON says exactly; no amount of bytes comes near
+LONG = 10**300  # no float holds it
 MAX_SLOTS = 1024
 _HOME = re.compile(r"cpu|disk|gpu:\d{1,2}")
 _DEVICE = re.compile(r"cpu|gpu:\d{1,2}")
@@ -95,7 +96,8 @@ def _numbers(field: str, value: object) -> Iterator[Fault]:
         for index, part in enumerate(value):
             yield from _numbers(f"{field}[{index}]", part)
     elif isinstance(value, int | float) and not 0 <= value <= MAX_NUMBER:
-        yield field, f"{value:.6g} is out of range"
+        shown = f"{value:.6g}" if isinstance(value, float) or abs(value) < LONG else f"{str(value)[:20]}..."
+        yield field, f"{shown} is out of range"
 
 
 def _workload(plan: Plan) -> Iterator[Fault]:

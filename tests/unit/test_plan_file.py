@@ -109,6 +109,7 @@ def test_there_and_back():
         ("rings/0/device", "disk", "rings[0].device: "),
         ("memory/0/lines/0/nbytes", -1, "memory[0].lines[0].nbytes: -1"),
         ("memory/0/budget_bytes", 10**30, "memory[0].budget_bytes: 1e+30"),
+        ("memory/0/budget_bytes", 10**400, "memory[0].budget_bytes: 10000000000000000000..."),
         ("workload/context_tokens", 0, "workload.context_tokens: "),
         ("workload/batch", 0, "workload.batch: "),
         ("workload/past_tokens", -5, "workload.past_tokens: "),
