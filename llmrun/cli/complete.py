@@ -39,6 +39,11 @@ def removable(incomplete: str) -> list[str]:
     return _offer(incomplete, _local_aliases, _imported, _cached)
 
 
+def targets(incomplete: str) -> list[str]:
+    """Offers llmrun itself and its models, for ``llmrun compare``; an address has to be typed."""
+    return _offer(incomplete, lambda: ["llmrun"], lambda: [f"llmrun:{name}" for name in models("")])
+
+
 def presets(incomplete: str) -> list[str]:
     """Offers the typical machines that ``--hardware`` knows."""
     return _offer(incomplete, _presets)
