@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmrun.cli import options
+from llmrun.cli import complete, options
 from llmrun.cli.run import Notify, Running, RunSettings, start
 from llmrun.errors import DeviceError, Interrupted, Row, UsageError
 
@@ -50,6 +50,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="TARGET",
+            autocompletion=complete.targets,
             help="http(s)://HOST:PORT of a server, or NAME=URL; llmrun, or llmrun:MODEL. The first is 100 %.",
             show_default=False,
         ),

@@ -57,6 +57,7 @@ def complete(tmp_path):
         (["llmrun", "plan", "--hardware", "rtx4"], ["rtx4090"]),
         (["llmrun", "plan", "--planner", "=", "gr"], ["greedy"]),
         (["llmrun", "chat", "-p", "'a:b c'", "--planner", "mil"], ["milp"]),
+        (["llmrun", "compare", "a", "llmrun", ":", "smollm2", ":", "13"], ["135m"]),
         (["llmrun", "chat", "./fold"], [""]),  # then bash completes files
     ],
 )

@@ -45,6 +45,11 @@ def test_models_are_aliases_imported_and_cached(tmp_path):
     assert complete.models("./folder") == []  # the shell completes files then
 
 
+def test_targets_are_llmrun_and_its_models():
+    assert complete.targets("llm") == ["llmrun", *(f"llmrun:{name}" for name in aliases())]
+    assert complete.targets("llmrun:smollm2:13") == ["llmrun:smollm2:135m"]
+
+
 def test_only_what_is_there_can_be_removed(tmp_path):
     assert complete.removable("") == []
     import_model("tiny")
