@@ -6,6 +6,8 @@ cursor is never hidden and each drawing is one write, so that there is nothing t
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TextIO
 
 from rich.console import Console
@@ -21,15 +23,14 @@ class Frame:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._widths: tuple[int, ...] = ()  # of the lines that stand there
 
-    @property
-    def columns(self) -> int:
-        """Room for a line: the last column stays free, or terminals disagree on where the cursor then is."""
-        return max(1, self._console.size.width - 1)
+    def room(self) -> tuple[int, int]:
+        """Columns and lines, one less than the window has of each.
 
-    @property
-    def rows(self) -> int:
-        """Room for lines: one less than the window has, so that the top of the frame can always be reached."""
-        return max(1, self._console.size.height - 1)
+        On the last column terminals disagree on where the cursor then is, and in a window that is full the top of the
+        frame could not be reached.
+        """
+        columns, rows = self._window()
+        return max(1, columns - 1), max(1, rows - 1)
 
     def draw(self, lines: Lines) -> None:
         """Draw these lines in place of those before."""
@@ -49,9 +50,18 @@ class Frame:
 
     def _home(self) -> str:
         """To the start of the first line. In a window made narrower each may have been broken into several."""
-        columns = self.columns + 1
+        columns, _ = self._window()
         above = sum(max(1, -(-width // columns)) for width in self._widths) - 1
         return f"\r\x1b[{above}A" if above > 0 else "\r"
+
+    def _window(self) -> tuple[int, int]:
+        """As large as it is now; Rich's own answer is fixed by COLUMNS where that is exported."""
+        try:
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            columns = rows = 0
+        usual = shutil.get_terminal_size()
+        return columns or usual.columns, rows or usual.lines
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -56,7 +56,7 @@ class LiveView:
         self._frame = Frame(stream) if ui is not Ui.NONE and theme.can_draw(stream) else None
         self._holds_text = holds_text
         self._held: tuple[Write, str] | None = None
-        self._drawn: tuple[MetricsState, str, int, int, int] | None = None
+        self._drawn: tuple[MetricsState, str, str, int, int, int] | None = None
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._drawer = threading.Thread(target=self._run, name="drawer")
@@ -119,9 +119,10 @@ class LiveView:
         """Draw once, unless the same stands there already."""
         open_line = self._write_whole_lines(frame)
         now_s = time.monotonic()
-        shown = (self.state, open_line, frame.columns, frame.rows, int(now_s * 2))
+        columns, rows = frame.room()
+        shown = (self.state, self.note, open_line, columns, rows, int(now_s * 2))
         if shown != self._drawn:
-            frame.draw(self._lines(open_line, frame.columns, frame.rows, now_s))
+            frame.draw(self._lines(open_line, columns, rows, now_s))
             self._drawn = shown
 
     def _lines(self, open_line: str, columns: int, rows: int, now_s: float) -> Lines:

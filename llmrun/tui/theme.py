@@ -17,6 +17,8 @@ ON_GPU, IN_RAM, ON_DISK = "green", "cyan", "yellow"  # where weights live
 
 LABEL = 12
 """Columns of the label before a figure of the dashboard."""
+NARROW = 48
+"""Below so many columns labels have none of their own."""
 
 BAR_DONE, BAR_TODO = "━", "─"
 ASCII_DONE, ASCII_TODO = "#", "-"

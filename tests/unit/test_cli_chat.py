@@ -130,7 +130,8 @@ def test_every_option_arrives(monkeypatch, capsys):
         "--stop END --stop STOP --no-think"
     )
     assert main(line.split()) == 0
-    assert seen == [RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", Path("a.json"), True)]
+    asked = RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", Path("a.json"), trust_remote_code=True)
+    assert seen == [asked]
     assert engine.samplings == [SamplingSettings(0.0, 3, 0.9, 0.1, 1.5, 42, 9, ("END", "STOP"))]
     assert engine.thinks == [False]
     assert capsys.readouterr().out == "Paris. \n"

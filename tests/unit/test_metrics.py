@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from llmrun.events import (
     LayerDone,
     MemorySample,
     PrefillProgress,
+    RingSample,
     Stall,
     Token,
 )
@@ -128,3 +131,70 @@ def test_totals_are_the_sums_of_the_events(steps):
         last = len(events) - 1 - events[::-1].index(tokens[-1])
         until_last = sum(event.nbytes for event in events[:last] if isinstance(event, BytesRead))
         assert sum(state.prefill.read_bytes.values()) + sum(state.decode.read_bytes.values()) == until_last
+
+
+def test_rate_now_is_that_of_the_last_two_seconds():
+    reads = [BytesRead(10 + 0.25 * n, "disk", 100 if n < 20 else 400) for n in range(1, 40)]
+    state = fold(Accepted(10.0, 3, 0), *reads)
+    now_s = reads[-1].at_s
+    assert state.read_bytes_per_s("disk", now_s) == pytest.approx(1600)
+    assert state.read_bytes_per_s("disk", now_s + 1.0) == pytest.approx(1600)  # the next report may be late
+    assert state.read_bytes_per_s("disk", now_s + 3.0) == pytest.approx(800)
+    assert state.read_bytes_per_s("cpu", now_s) == 0.0
+
+
+def test_what_came_in_before_the_first_report_has_no_rate():
+    state = fold(Accepted(10.0, 3, 0), BytesRead(10.1, "disk", 10**12), BytesRead(11.1, "disk", 500))
+    assert state.read_bytes_per_s("disk", 11.1) == pytest.approx(500)
+    assert fold(Accepted(10.0, 3, 0)).read_bytes_per_s("disk", 11.0) == 0.0
+
+
+def test_pace_is_over_half_a_second_or_one_token():
+    fast = fold(Accepted(0.0, 3, 0), *(Token(1 + n / 8, 1, "") for n in range(9)))
+    assert fast.pace_tokens_per_s() == (8.0, 8.0)
+    assert fast.tokens_per_s(2.0) == 8.0
+    slow = fold(Accepted(0.0, 3, 0), Token(1.0, 1, ""), Token(3.0, 1, ""), Token(7.0, 1, ""))
+    assert slow.pace_tokens_per_s() == (0.5, 0.25)
+
+
+def test_speed_falls_while_a_token_is_long_in_coming():
+    events = (Accepted(0.0, 3, 0), Token(1.0, 1, ""), Token(3.0, 1, ""))
+    state = fold(*events)
+    assert [state.tokens_per_s(now_s) for now_s in (3.0, 7.0, 8.0, 13.0)] == [0.5, 0.5, 0.2, 0.1]
+    assert fold(*events, Finished(3.1, FinishReason.STOP)).tokens_per_s(99.0) == 0.5
+    assert fold(*events[:2]).tokens_per_s(1.0) is None
+
+
+def test_histories_do_not_grow_for_ever():
+    state = fold(Accepted(0.0, 3, 0), *(Token(float(n), 1, "") for n in range(1, 1000)))
+    assert len(state.recent) == 9
+    assert len(state.pace_tokens_per_s()) == 199
+    assert state.pace[-1].new_tokens == 999
+
+
+def test_stalls_of_the_phase_that_goes_on():
+    events = (Accepted(10.0, 3, 0), Stall(11.0, "layer 0", 1.0), Token(14.0, 1, ""), Stall(15.0, "layer 0", 0.5))
+    assert fold().stall_share(1.0) is None
+    assert fold(*events[:2]).stall_share(12.0) == 0.5
+    assert fold(*events[:3]).stall_share(99.0) == 0.25
+    assert fold(*events, Token(16.0, 1, "")).stall_share(99.0) == 0.25
+
+
+def test_last_ring_sample_of_each_device_and_last_unit_are_kept():
+    first, second = RingSample(1.0, "cpu", 3, 1, ("layer 4",)), RingSample(2.0, "cpu", 3, 2, ())
+    gpu = RingSample(1.5, "gpu:0", 2, 1, ("layer 1",))
+    state = fold(first, LayerDone(1.2, "layer 0", "cpu"), gpu, LayerDone(1.8, "layer 1", "gpu:0"), second)
+    assert state.rings == {"cpu": second, "gpu:0": gpu}
+    assert state.unit_done == "layer 1"
+
+
+@given(STEPS)
+def test_folding_leaves_the_states_before_alone(steps):
+    """Equal to a fresh one in every field, with nothing of a later event in it."""
+    at_s, state, seen = 0.0, MetricsState(), []
+    for _, nbytes, seconds in steps:
+        at_s += seconds
+        seen.append((state, repr(state)))
+        state = apply(state, Token(at_s, 1, "") if nbytes % 2 else BytesRead(at_s, "disk", nbytes))
+    assert all(repr(before) == text for before, text in seen)
+    assert set(vars(state)) == {field.name for field in fields(MetricsState)}

@@ -13,6 +13,8 @@ from llmrun.tui.dashboard.lines import Glyphs, Line, Part, joined
 from llmrun.tui.layer_map import rows
 from llmrun.tui.plan_tables import home_style
 
+NARROW_INDENT = 5
+
 
 def computing(state: MetricsState, facts: Facts) -> str | None:
     """The unit that is being computed or waited for: the one after the last that is done."""
@@ -30,12 +32,14 @@ def coming(state: MetricsState) -> set[str]:
 
 def map_lines(facts: Facts, now: str | None, on_way: Collection[str], width: int, glyphs: Glyphs) -> Iterator[Line]:
     """The layers in rows, the number of its first layer before each; under each row the signs."""
-    for row in rows(len(facts.layers), width - 2 - theme.LABEL):
-        label = f"{'layers' if row.start == 0 else '':<6} {row.start:>{theme.LABEL - 7}}"
+    head = _indent(width)
+    for row in rows(len(facts.layers), width - head):
+        label = f"{row.start:>{head - 2}}"
+        label = f"{'layers' if row.start == 0 else '':<6}{label[6:]}" if head > NARROW_INDENT else label
         shown = [facts.layers[index] for index in row]
         yield ((f"{label}  ", theme.DIM), *_runs((cell.letter, home_style(cell.home)) for _, cell in shown))
         signs = "".join(sign(unit, now, on_way, glyphs) for unit, _ in shown).rstrip()
-        yield ((" " * (theme.LABEL + 2), ""), (signs, theme.HEADING)) if signs else ()
+        yield ((" " * head, ""), (signs, theme.HEADING)) if signs else ()
 
 
 def others_line(facts: Facts, now: str | None, on_way: Collection[str], width: int, glyphs: Glyphs) -> Line:
@@ -44,7 +48,7 @@ def others_line(facts: Facts, now: str | None, on_way: Collection[str], width: i
         (f"{unit} {cell.letter}{sign(unit, now, on_way, glyphs).strip()}", home_style(cell.home))
         for unit, cell in facts.others
     ]
-    label = f"{'beside':<{theme.LABEL}}  "
+    label = f"{'beside' if width >= theme.NARROW else '':<{_indent(width)}}"
     return ((label, theme.DIM), *joined(texts, width - len(label)))
 
 
@@ -55,7 +59,7 @@ def legend_lines(facts: Facts, width: int, glyphs: Glyphs) -> list[Line]:
     entries.append((f"{glyphs.computing} computed", theme.DIM))
     entries.append((f"{glyphs.coming} on its way", theme.DIM))
     lines: list[Line] = []
-    indent, room = (" " * (theme.LABEL + 2), ""), max(1, width - theme.LABEL - 2)
+    indent, room = (" " * _indent(width), ""), max(1, width - _indent(width))
     while entries:
         text, style = entries[0]
         if len(text) > room:
@@ -67,6 +71,10 @@ def legend_lines(facts: Facts, width: int, glyphs: Glyphs) -> list[Line]:
         lines.append((indent, *line))
         del entries[: (len(line) + 1) // 2]  # with a gap between each two
     return lines
+
+
+def _indent(width: int) -> int:
+    return NARROW_INDENT if width < theme.NARROW else theme.LABEL + 2
 
 
 def sign(unit: str, now: str | None, on_way: Collection[str], glyphs: Glyphs) -> str:

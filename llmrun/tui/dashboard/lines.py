@@ -77,7 +77,7 @@ def joined(texts: Iterable[Part], width: int, gap: str = "  ") -> Line:
         columns = cell_len(part[0]) + (len(gap) if line else 0)
         if line and columns > width:
             break
-        line += [(gap, ""), part] if line else [part]
+        line += [(gap, ""), part] if line else cut((part,), width)
         width -= columns
     return tuple(line)
 

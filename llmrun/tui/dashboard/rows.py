@@ -16,7 +16,6 @@ from llmrun.tui.plan_tables import tier_name
 from llmrun.tui.stats import ENDED
 from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
 
-NARROW = 48
 UNKNOWN = "-"
 
 
@@ -45,7 +44,7 @@ class View:
     @property
     def narrow(self) -> bool:
         """Whether labels have no column of their own."""
-        return self.width < NARROW
+        return self.width < theme.NARROW
 
     def _bar_cells(self, room: int) -> int:
         """Of a bar, the same in all rows unless there is no room."""
@@ -160,7 +159,7 @@ def rings(view: View) -> Iterator[Line]:
         slots, in_flight = view.facts.slots.get(device, 0), sample.in_flight if sample else ()
         ready = sample.ready_slots if sample else 0
         texts = [f"{ready} of {slots} slots full"] if slots else []
-        texts += [f"{'+ ' if texts else ''}{', '.join(in_flight)} on the way"] if in_flight else []
+        texts += [f"coming: {in_flight[0]}{''.join(_shorter(unit) for unit in in_flight[1:])}"] if in_flight else []
         if texts:
             yield view.row(f"ring {tier_name(device)}", texts, ready / slots if slots else None)
 
@@ -206,6 +205,10 @@ def _predicted_tpot_s(view: View) -> float | None:
     if view.state.expected:
         return view.state.expected.tpot_s
     return view.facts.prediction.tpot_s if view.facts.prediction else None
+
+
+def _shorter(unit: str) -> str:
+    return f", {unit.removeprefix('layer ')}"
 
 
 def _number(rate: float) -> str:

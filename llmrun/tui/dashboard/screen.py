@@ -16,6 +16,7 @@ from llmrun.tui.dashboard.rows import View
 
 TWO_COLUMNS = 110  # from so many on
 GUTTER = 3
+NARROWEST_MAP = 16
 
 
 class Place(IntEnum):
@@ -67,18 +68,21 @@ def _figures(view: View) -> Iterator[Block]:
 
 def _whole_width(view: View) -> Iterator[Block]:
     now, on_way = computing(view.state, view.facts), coming(view.state)
-    yield Block(12, Place.TOP, (rows.title(view),))
-    yield Block(11, Place.BOTTOM, tuple(map_lines(view.facts, now, on_way, view.width, view.glyphs)))
-    yield Block(13, Place.BOTTOM, (others_line(view.facts, now, on_way, view.width, view.glyphs),))
-    yield Block(14, Place.BOTTOM, tuple(legend_lines(view.facts, view.width, view.glyphs)))
+    yield Block(11, Place.TOP, (rows.title(view),))
+    if view.width < NARROWEST_MAP:
+        return
+    layers = map_lines(view.facts, now, on_way, view.width, view.glyphs)
+    yield Block(12, Place.BOTTOM, (*layers, others_line(view.facts, now, on_way, view.width, view.glyphs)))
+    yield Block(13, Place.BOTTOM, tuple(legend_lines(view.facts, view.width, view.glyphs)))
 
 
 def _chosen(blocks: Sequence[Block], height: int, *, wide: bool) -> list[Block]:
-    """The blocks that fit, in the order of their places."""
+    """The first blocks by rank, as many as fit, in the order of their places."""
     chosen: list[Block] = []
     for block in sorted(blocks, key=lambda block: block.rank):
-        if _height([*chosen, block], wide=wide) <= height:
-            chosen.append(block)
+        if _height([*chosen, block], wide=wide) > height:
+            break
+        chosen.append(block)
     return [block for block in blocks if block in chosen]
 
 
