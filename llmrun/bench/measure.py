@@ -77,4 +77,5 @@ def measure_cold(
 
 def load(engine: Replayer, tokens: RandomTokens, watcher: Watcher) -> None:
     """Bring in the weights that stay, untimed: without a warm-up the first sample would."""
+    watcher.repetition(0)
     take_sample(engine, Case(1, 0), tokens, watcher.event)

@@ -147,7 +147,8 @@ def bench(
     Rows go to standard output as they are measured, all else to standard error. docs/bench.md defines every number.
     """
     from llmrun.bench.measure import Method
-    from llmrun.cli.bench_run import BenchSettings, Output, run_bench
+    from llmrun.cli.bench_output import Output
+    from llmrun.cli.bench_run import BenchSettings, run_bench
 
     cases = _cases(n_prompt, n_gen, prompt_and_gen, n_depth)
     if cold and any(case.n_depth for case in cases):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from llmrun.bench.ceiling import Ceiling, ceiling
 from llmrun.bench.figures import Setup, make_row, plan_id
-from llmrun.bench.formats import writer
 from llmrun.bench.measure import Method, Watcher, load, measure, measure_cold
 from llmrun.bench.sample import RandomTokens, Sample
 from llmrun.bench.sweep import CONTEXT, RAM, Sweep
+from llmrun.cli.bench_output import Output
 from llmrun.cli.options import parse_size
 from llmrun.cli.run import Planned, RunSettings, make_ready, start_planned
 from llmrun.errors import UsageError
@@ -22,7 +21,6 @@ from llmrun.units import format_tokens_rate
 
 if TYPE_CHECKING:
     from llmrun.bench.case import Case
-    from llmrun.bench.row import Row
     from llmrun.engine.engine import Engine
     from llmrun.planner import Plan
     from llmrun.tui.live import LiveView
@@ -63,41 +61,6 @@ class BenchSettings:
                 yield value, replace(run, ram_bytes=parse_size("--sweep", value))
             else:
                 yield value, replace(run, vram_bytes=parse_size("--sweep", value))
-
-
-class Output:
-    """Where rows go: standard output, and standard error too where that is asked for.
-
-    Raises:
-        UsageError: ``bad-option``, there is no such format.
-    """
-
-    def __init__(self, kind: str, error_kind: str | None) -> None:
-        self.rows: list[Row] = []
-        self._writers = [writer(kind, sys.stdout)]
-        if error_kind:
-            self._writers.append(writer(error_kind, sys.stderr))
-        self._begun = False
-
-    def begin(self) -> None:
-        """What comes before the rows; what fails earlier prints nothing."""
-        if not self._begun:
-            self._begun = True
-            for one in self._writers:
-                one.begin()
-
-    def row(self, row: Row) -> None:
-        """One more row."""
-        self.rows.append(row)
-        for one in self._writers:
-            one.row(row)
-
-    def end(self) -> None:
-        """What comes after the rows, however many there are."""
-        if self._begun:
-            self._begun = False
-            for one in self._writers:
-                one.end()
 
 
 def run_bench(settings: BenchSettings, out: Output, notify: Notify) -> None:
@@ -204,6 +167,7 @@ class _Setting:
         count = self.settings.method.repetitions
 
         def tell(number: int) -> None:
+            view.note = f"{case.name} {number}/{count}" if case else "loading"
             if self.settings.progress and case:
                 with view.paused():
                     self.notify(f"{case.name}: " + (f"repetition {number} of {count}" if number else "warm-up"))
