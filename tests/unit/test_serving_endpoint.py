@@ -110,6 +110,20 @@ def test_a_refusal_is_not_asked_again():
         assert len(running.bodies) == 1
 
 
+def test_each_request_has_a_connection_of_its_own():
+    """So that a server that closes after an answer, without a word, as llama.cpp's does, costs no request."""
+    connections = []
+
+    def closes(exchange):
+        connections.append(exchange.handler.client_address)
+        server.ok(exchange)
+        exchange.drop()
+
+    _, done = driven(closes, count=6, load=Load(max_concurrency=1))
+    assert all(isinstance(outcome, Answer) for outcome in done.outcomes)
+    assert len(set(connections)) == 6
+
+
 def test_what_is_sent():
     with serving() as running:
         ask(running.url, ignore_eos=True, key="sesame")

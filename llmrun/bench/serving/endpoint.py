@@ -72,14 +72,16 @@ class Endpoint:
         Raises:
             RequestFailed: no connection, another status than 200, a stream that breaks off or cannot be read.
         """
-        sent_s = time.monotonic()
+        sending = _Sending(time.monotonic())
         stage = "no connection"
         try:
-            async with self.client.stream("POST", self.api.value, json=self._body(request)) as response:
+            async with self.client.stream(
+                "POST", self.api.value, json=self._body(request), extensions={"trace": sending.trace}
+            ) as response:
                 if response.status_code != 200:
                     raise RequestFailed(_without(self.key, await _refusal(response)))
                 stage = "connection broke off in mid-stream"
-                return await _read(response, sent_s)
+                return await _read(response, sending.sent_s)
         except httpx2.SSEError as error:
             raise RequestFailed(f"no event stream: {printable(str(error))}") from error
         except (httpx2.RemoteProtocolError, httpx2.ReadError) as error:
@@ -102,23 +104,40 @@ class Endpoint:
         }
 
 
+@dataclass
+class _Sending:
+    """When a request goes out on its connection, by the trace of httpcore; until then, when it was handed over."""
+
+    sent_s: float
+
+    async def trace(self, name: str, info: object) -> None:
+        """Told of each step."""
+        if name == "http11.send_request_headers.started":
+            self.sent_s = time.monotonic()
+
+
 @asynccontextmanager
 async def open_endpoint(
     url: str, model: str | None, api: Api, *, ignore_eos: bool = False, key: str | None = None
 ) -> AsyncIterator[Endpoint]:
-    """The model of that name at the server, or the first that it lists; connections are closed at the end.
+    """The model of that name at the server, or the first that it lists.
+
+    Each request has a connection of its own, whose making is not counted: a server may close one that is idle just when
+    it is used again (llama.cpp's does after every stream), and what is lost by that is no figure of the model.
 
     Raises:
         DeviceError: ``endpoint-unreachable``; ``endpoint-no-model``, it lists none.
     """
     # Compressed, a stream would come in lumps of the compressor's making.
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Accept-Encoding": "identity", "Connection": "close"} | (
+        {"Authorization": f"Bearer {key}"} if key else {}
+    )
     async with httpx2.AsyncClient(
         base_url=url,
         headers=headers,
         mounts=DIRECT,
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
     ) as client:
         yield Endpoint(client, model or await _first_model(client, key), api, ignore_eos, key)
 

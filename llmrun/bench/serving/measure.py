@@ -104,6 +104,10 @@ def _doubts(metrics: ServingMetrics, experiment: Experiment) -> tuple[str, ...]:
     asked = experiment.requests[0].max_tokens
     mean = metrics.total_output_tokens / metrics.completed if metrics.completed else asked
     if mean < asked:
-        why = "for all of --ignore-eos" if experiment.ignore_eos else "`--ignore-eos` goes on, where the server can"
+        why = (
+            "the server does not heed --ignore-eos"
+            if experiment.ignore_eos
+            else "`--ignore-eos` goes on, where the server can"
+        )
         doubts.append(f"answers ended early: {mean:.1f} tokens on average of {asked} ({why})")
     return tuple(doubts)

@@ -165,8 +165,13 @@ def _cells(values: Sequence[str], shares: Sequence[float | None] = ()) -> list[s
     cells = list(values[:1])
     for at, value in enumerate(values[1:], 1):
         share = shares[at] if shares else None
-        cells += [value, "" if share is None else f"{share:.0%}"]
+        cells += [value, "" if share is None else _share(share)]
     return cells
+
+
+def _share(share: float) -> str:
+    """In percent; what is less than a tenth with two digits that mean something."""
+    return f"{share:.0%}" if share >= 0.1 else f"{share * 100:.2g}%"
 
 
 def _titles(experiment: Experiment) -> dict[str, str]:
