@@ -3,13 +3,14 @@
 import io
 import re
 
-TOKEN = re.compile(r"\x1b\[(?P<count>[\d;]*)(?P<code>[A-Za-z])|(?P<text>[^\x1b])", re.DOTALL)
+TOKEN = re.compile(r"\x1b\[(?P<count>[\d;?]*)(?P<code>[A-Za-z])|(?P<text>[^\x1b])", re.DOTALL)
 
 
 class SmallTerminal(io.StringIO):
-    """Knows line ends, cursor up, erase to the end of the line and of the screen, and nothing else.
+    """Knows line ends, cursor up, erase the line or to the end of the screen, and nothing else.
 
-    Rows are as long as they are written: it is for text that is narrower than the window. ``colours`` are let through.
+    Rows are as long as they are written: it is for text that is narrower than the window. Colours and the cursor's
+    visibility are passed over.
     """
 
     encoding = "utf-8"
@@ -29,11 +30,12 @@ class SmallTerminal(io.StringIO):
                 self.row -= int(token["count"] or 1)
                 assert self.row >= 0, "above the top"
             elif token["code"] in "JK":
-                self.rows[self.row] = self.rows[self.row][: self.column]
+                kept = 0 if token["count"] == "2" else self.column
+                self.rows[self.row] = self.rows[self.row][:kept]
                 if token["code"] == "J":
                     del self.rows[self.row + 1 :]
             else:
-                assert token["code"] == "m", f"unknown: {token[0]!r}"
+                assert token["code"] == "m" or token["count"] == "?25", f"unknown: {token[0]!r}"
         return super().write(text)
 
     def _put(self, sign: str) -> None:

@@ -33,13 +33,16 @@ class Frame:
         return max(1, columns - 1), max(1, rows - 1)
 
     def draw(self, lines: Lines) -> None:
-        """Draw these lines in place of those before."""
+        """Draw these lines in place of those before, which are erased first.
+
+        A line that was only overwritten is still as long as it was to a terminal that breaks it in a narrower window.
+        """
         with self._console.capture() as captured:
             self._console.print(lines, end="", soft_wrap=True)
-        text = "\x1b[K\r\n".join(captured.get().splitlines())
+        text = "\r\n".join(captured.get().splitlines())
         home = self._home()
         self._widths = tuple(line_width(line) for line in lines.lines)
-        self._write(f"{home}{text}\x1b[J")
+        self._write(f"{home}\x1b[J{text}")
 
     def erase(self) -> None:
         """Take them away; the cursor is where the first one began."""

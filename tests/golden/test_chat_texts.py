@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from fake_engine import plan, spec
+from golden_files import held
+from made_runs import decode, facts_of, on_cpu
 
 from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Stall, Token
 from llmrun.metrics import MetricsState, apply
 from llmrun.tui.about import about_text
 from llmrun.tui.stats import stats_text, status_text
+from llmrun.tui.whole_stats import whole_stats_text
 from llmrun.units import GIB, MIB
 
 FOLDER = Path(__file__).parent
@@ -70,6 +73,8 @@ CASES = {
     "stats_one_token": lambda: stats_text(fold(Accepted(0.0, 8, 0), Token(0.5, 1, "a"))),
     "stats_nothing": lambda: stats_text(MetricsState()),
     "status_streamed": lambda: status_text(streamed()),
+    "status_predicted": lambda: status_text(predicted()),
+    "status_wide": lambda: status_text(predicted(), 200),
     "status_one_token": lambda: status_text(fold(Accepted(0.0, 8, 0), Token(0.5, 1, "a"))),
     "about": lambda: about_text(spec(), plan()),
 }
@@ -82,5 +87,10 @@ def test_text_is_as_it_was(name):
     if os.environ.get("LLMRUN_WRITE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= (200 if name.endswith("wide") else 80)
     assert "\x1b" not in text
+
+
+def test_whole_statistics_are_the_table_and_the_dashboard():
+    text = whole_stats_text(fold(*decode()), facts_of(on_cpu()), 79, unicode=True)
+    held(text + "\n", FOLDER / "stats_whole.txt")

@@ -16,6 +16,7 @@ from llmrun.cli import app as app_module
 from llmrun.cli.chat import ChatSettings, run_chat
 from llmrun.cli.run import RunSettings
 from llmrun.settings import SamplingSettings
+from llmrun.tui.ui import Ui
 
 
 def slowly(text):
@@ -40,11 +41,11 @@ ANSWERS = {
 }
 
 
-def chat(mode: str, stats: bool = False, json: bool = False) -> None:
+def chat(mode: str, stats: bool = False, json: bool = False, ui: str = "simple") -> None:
     if mode == "bug":
         raise ZeroDivisionError("division by zero")
     engine = FakeEngine([ANSWERS[mode]()])
-    settings = ChatSettings(RunSettings(), SamplingSettings(), prompt="Where?", stats=stats, json=json)
+    settings = ChatSettings(RunSettings(), SamplingSettings(), prompt="Where?", stats=stats, json=json, ui=Ui(ui))
     run_chat(settings, starts(engine))
 
 

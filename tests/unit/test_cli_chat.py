@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine, starts
+from small_terminal import SmallTerminal
 
 from llmrun.cli.app import main
 from llmrun.cli.chat import ChatSettings, read_prompt, run_chat
 from llmrun.cli.run import RunSettings, start
 from llmrun.errors import DeviceError, Interrupted, UsageError
 from llmrun.settings import SamplingSettings
+from llmrun.tui.ui import Ui
 
 
 class Terminal(io.StringIO):
@@ -192,3 +194,40 @@ class TestPrompt:
         with pytest.raises(UsageError) as caught:
             read_prompt(None, None, stdin)
         assert caught.value.reference == "not-text"
+
+
+class TestUi:
+    @staticmethod
+    def terminal(monkeypatch):
+        """Called in the test: pytest puts its own streams in place once more after the fixtures."""
+        terminal = SmallTerminal()
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("sys.stdout", terminal)
+        monkeypatch.setattr("sys.stderr", terminal)
+        return terminal
+
+    def test_dashboard_leaves_the_answer_alone_on_the_terminal(self, monkeypatch):
+        terminal = self.terminal(monkeypatch)
+        answer(FakeEngine(["Paris.\nOr Lyon."]), ui=Ui.DASHBOARD)
+        assert terminal.screen == "fetching the model\nParis.\nOr Lyon.\n"
+
+    def test_failure_under_a_dashboard_keeps_the_answer(self, monkeypatch):
+        terminal = self.terminal(monkeypatch)
+        with pytest.raises(DeviceError):
+            answer(FakeEngine([["P", DeviceError("read-failed", "model.safetensors at 512")]]), ui=Ui.DASHBOARD)
+        assert terminal.screen == "fetching the model\nP\n"
+
+    def test_option_and_environment(self, monkeypatch):
+        self.terminal(monkeypatch)
+        seen = []
+        monkeypatch.setattr("llmrun.cli.chat.run_chat", lambda settings, start: seen.append(settings.ui))
+        for arguments in ([], ["--ui", "dashboard"]):
+            main(["chat", "-p", "x", *arguments])
+        monkeypatch.setenv("LLMRUN_UI", "none")
+        for arguments in ([], ["--ui", "dashboard"]):
+            main(["chat", "-p", "x", *arguments])
+        assert seen == [Ui.SIMPLE, Ui.DASHBOARD, Ui.NONE, Ui.DASHBOARD]
+
+    def test_unknown_view_is_refused(self, capsys):
+        assert main(["chat", "-p", "x", "--ui", "dashbord"]) == 2
+        assert "hint: `--ui dashboard`" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from llmrun.tui.stats import ENDED
 from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
 
 UNKNOWN = "-"
+SHORTEST_BAR = 6
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,15 @@ class View:
     note: str = ""  # what is being run, beside the model
 
     def row(self, label: str, texts: Sequence[str], share: float | None = None, peak: float | None = None) -> Line:
-        """A label and the texts that fit, the first of them bright; a bar before them where there is room for all."""
+        """A label and the texts that fit, the first of them bright, and a bar before them where there is room.
+
+        Three texts are worth more than a bar, and a bar more than a fourth.
+        """
         head = f"{label.removeprefix('from ')} " if self.narrow else f"{label:<{theme.LABEL}}  "
         room = self.width - len(head)
         parts: list[Part] = [(text, theme.DIM if index else "") for index, text in enumerate(texts)]
-        line = joined(parts, room)
+        bar_room = 0 if share is None or self.narrow else SHORTEST_BAR + 2
+        line = max(joined(parts[:3], room), joined(parts, room - bar_room), key=line_width)
         cells = self._bar_cells(room - line_width(line) - 2) if share is not None else 0
         if share is not None and cells:
             line = ((f"{bar(share, cells, self.glyphs, peak)}  ", theme.BAR), *line)
@@ -49,7 +54,7 @@ class View:
     def _bar_cells(self, room: int) -> int:
         """Of a bar, the same in all rows unless there is no room."""
         usual = 12 if self.width < 72 else 20 if self.width < 92 else 32
-        return 0 if self.narrow or room < 6 else min(usual, room)
+        return 0 if self.narrow or room < SHORTEST_BAR else min(usual, room)
 
 
 def title(view: View) -> Line:
