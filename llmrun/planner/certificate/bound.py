@@ -28,7 +28,10 @@ from llmrun.planner.stage_types import stage_types
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BRANCH_S = 0.25
+ALIKE_TYPES = 3
+"""Layers that are all alike, the last of them and the head: classes say as much of them as cells do."""
+
+BRANCH_S = 0.3
 """For the cells, as work that takes about so long."""
 
 
@@ -68,7 +71,8 @@ def lower_bound(problem: Problem) -> Bound:
                 add(Floor(relaxation, variable, weight / len(problem.costs) / scale_s))
                 objective.append(times(variable, 1.0))
     bound = _bound(relaxation.counts.program.minimise(*objective), relaxation, scale_s)
-    if not problem.costs[0].n_gpus or np.isinf(bound.seconds):
+    alike = len(stage_types(problem)) <= ALIKE_TYPES
+    if alike or not problem.costs[0].n_gpus or np.isinf(bound.seconds):
         return bound
     return replace(bound, seconds=max(bound.seconds, _by_cells(problem, scale_s)))
 

@@ -8,6 +8,7 @@ pass that is over; between turns come the stages that nothing moves for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,14 @@ class _Pace:
         chain_s = float((self.counts * self.cost.decode.compute_s[first]).sum()) + self.cost.token_s
         self.period_s = max(chain_s, float(self.total_s.max()))
 
-    @property
+    @cached_property
     def _channel(self) -> Ints:
         """``(C,)``: the disk 0, links from 1 on, -1 where nothing moves for a token."""
         return np.where(
             self.cost.streamed, 0, np.where(self.cost.decode.link == NO_LINK, -1, self.cost.decode.link + 1)
         )
 
-    @property
+    @cached_property
     def _move_s(self) -> Floats:
         """``(n, C)``."""
         moved: Floats = np.where(self.cost.streamed, self.cost.read_s[:, None], self.cost.decode.copy_s)

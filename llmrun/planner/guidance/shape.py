@@ -114,9 +114,8 @@ class Shaper:
         gpu = np.where((slot[:, 1:] > 0).any(axis=1), gpu, candidates.gpu_slots)
         return Candidates(candidates.codes, host, gpu)
 
-    def _evict(self, now: Candidates, device: int, leaner: Bools, freedom: Freedom) -> None:
+    def _evict(self, now: Candidates, device: int, target: Ints, freedom: Freedom) -> None:
         """In place: from the device goes what is worth least there, until it keeps its budget or nothing can go."""
-        target = self._best(leaner)
         for _ in range(ROUNDS):
             rows, over = self._over(now, device)
             if not len(rows):
@@ -137,7 +136,7 @@ class Shaper:
         """What gains most a byte moves to the device, as long as there is room; nothing where it then does not fit."""
         codes = now.codes
         room = (self.problem.fit.budget_bytes - used)[:, device].astype(np.float64)
-        to = self._best(self._entering[device])[freedom.guide[:, None], self._stage, codes]
+        to = self._entering[device][freedom.guide[:, None], self._stage, codes]
         size = self._bytes(device, to) - self._bytes(device, codes)
         gain = (self._value(freedom, to) - self._value(freedom, codes)) * freedom.noise
         can = (to >= 0) & (gain > 0) & (size <= room[:, None]) & ~freedom.keep
@@ -198,16 +197,20 @@ class Shaper:
         return np.argsort((np.arange(1, self.worth.shape[1] + 1) * 0.6180339887498949) % 1)
 
     @cached_property
-    def _leaving(self) -> list[Bools]:
-        return [self._pairs(_leaves, device) for device in self.problem.fit.devices]
+    def _leaving(self) -> list[Ints]:
+        return self._targets(_leaves)
 
     @cached_property
-    def _clearing(self) -> list[Bools]:
-        return [self._pairs(_clears, device) for device in self.problem.fit.devices]
+    def _clearing(self) -> list[Ints]:
+        return self._targets(_clears)
 
     @cached_property
-    def _entering(self) -> list[Bools]:
-        return [self._pairs(_enters, device) for device in self.problem.fit.devices]
+    def _entering(self) -> list[Ints]:
+        return self._targets(_enters)
+
+    def _targets(self, test: Callable[[Choice, Choice, str], bool]) -> list[Ints]:
+        """For each device: where each choice goes best, see ``_best``."""
+        return [self._best(self._pairs(test, device)) for device in self.problem.fit.devices]
 
     def _pairs(self, test: Callable[[Choice, Choice, str], bool], device: str) -> Bools:
         """``(C, C)``: whether a choice may become another."""

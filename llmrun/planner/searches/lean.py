@@ -21,10 +21,13 @@ def leanest(problem: Problem) -> Candidates:
     A layer that a GPU computes has its KV cache there, so the GPUs may hold what the RAM cannot. Layers that differ and
     several GPUs are a problem of packing, for which this is a good way and not always the best.
     """
-    rows = [_all_on_cpu(problem)]
+    rows, best = [_all_on_cpu(problem)], _all_on_cpu(problem)
     for gpu in (choice.device for choice in problem.choices if choice.home == choice.device != CPU):
-        rows += _with_gpu(problem, rows[_least(problem, rows)], gpu)
-    return _one_slot([rows[_least(problem, rows)]])
+        if problem.fit.fits(_one_slot([best]))[0]:
+            break  # of those that exceed nothing the first is taken
+        rows += _with_gpu(problem, best, gpu)
+        best = rows[_least(problem, rows)]
+    return _one_slot([best])
 
 
 def _least(problem: Problem, rows: Sequence[Ints]) -> int:
