@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmrun.cli import complete, options
+from llmrun.cli.bench_after import ask_afterwards, finish
 from llmrun.cli.run import RunSettings
-from llmrun.errors import LlmrunError, UsageError
+from llmrun.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmrun.bench.case import Case
-    from llmrun.bench.row import Row
-    from llmrun.bench.sweep import Sweep
     from llmrun.tui.ui import Ui
 
 N_PROMPT, N_GEN, N_DEPTH = ("512",), ("128",), ("0",)
 DEFAULT_TOLERANCE = 0.05
 _FORMATS = complete.choices("md", "csv", "json", "jsonl", "sql")
-
-
-@dataclass(frozen=True)
-class Afterwards:
-    """What is done with the rows when all are there."""
-
-    before: Sequence[Row] | None
-    tolerance: float
-    plot: Path | None
-    sweep: Sweep | None
 
 
 def bench(
@@ -167,7 +154,7 @@ def bench(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    afterwards = _afterwards(compare, tolerance, sweep, plot, plan)
+    afterwards = ask_afterwards(compare, tolerance, sweep, plot, plan)
     method = Method(repetitions, warm_up=not no_warmup)
     settings = BenchSettings(
         run, cases, method, cold=cold, sweep=afterwards.sweep, progress=progress, ui=_ui(ui, progress=progress)
@@ -177,7 +164,7 @@ def bench(
         run_bench(settings, out, _notify)
     finally:
         out.end()
-    _finish(out.rows, afterwards)
+    finish(out.rows, afterwards, _notify)
 
 
 def _cases(
@@ -203,66 +190,11 @@ def _cases(
     )
 
 
-def _afterwards(
-    compare: Path | None, tolerance: float, sweep: str | None, plot: Path | None, plan: Path | None
-) -> Afterwards:
-    """What can be refused is refused before anything is measured.
-
-    Raises:
-        UsageError: a file of ``--compare`` that cannot be read, a ``--sweep`` or ``--plot`` that cannot be.
-    """
-    from llmrun.bench.plot import check_plot
-    from llmrun.bench.rows_file import read_rows
-    from llmrun.bench.sweep import parse_sweep
-
-    if sweep and plan:
-        raise UsageError("bad-option", "--plan has memory and a context already", hint="leave out --plan or --sweep")
-    if plot and not sweep:
-        raise UsageError("bad-option", "--plot draws a sweep, and there is none", hint="`--sweep ram=2GiB,4GiB`")
-    if plot:
-        check_plot(plot)
-    return Afterwards(read_rows(compare) if compare else None, tolerance, plot, parse_sweep(sweep) if sweep else None)
-
-
 def _ui(asked: str | None, *, progress: bool) -> Ui:
     """A dashboard leaves no room for lines of progress."""
     from llmrun.tui.ui import Ui, resolve_ui
 
     return resolve_ui(asked, Ui.NONE if progress else Ui.DASHBOARD, sys.stderr)
-
-
-def _finish(rows: Sequence[Row], afterwards: Afterwards) -> None:
-    """
-    Raises:
-        LlmrunError: ``regression``, a case is slower than before by more than the tolerance.
-        UsageError: ``nothing-to-compare``.
-        DeviceError: ``write-failed``, the picture.
-    """
-    from llmrun.bench.plot import write_plot
-    from llmrun.tui.bars import has_blocks, sweep_text
-
-    if afterwards.sweep and sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
-        _notify("\n" + sweep_text(rows, width, has_blocks(sys.stderr)))
-    if afterwards.plot:
-        write_plot(rows, afterwards.plot)
-    if afterwards.before is not None:
-        _compare(rows, afterwards.before, afterwards.tolerance)
-
-
-def _compare(rows: Sequence[Row], before: Sequence[Row], tolerance: float) -> None:
-    from llmrun.bench.regression import compare_rows, comparison_table
-
-    comparisons = compare_rows(rows, before, tolerance)
-    _notify(comparison_table(comparisons))
-    if slower := [one for one in comparisons if one.regressed]:
-        worst = min(slower, key=lambda one: one.ratio or 0.0)
-        raise LlmrunError(
-            "regression",
-            f"{len(slower)} of {len(rows)} cases are more than {tolerance:.0%} slower than before",
-            hint=f"the worst is {worst.name}, at {worst.ratio or 0.0:.3f} of its rate; "
-            "measure again on a quiet machine to be sure",
-        )
 
 
 def _notify(text: str) -> None:

@@ -150,7 +150,7 @@ class _Setting:
         speeds, cold = self.planned.machine.speeds, self.settings.cold
         top = ceiling(self.planned.spec, self.planned.plan, speeds, case, cold=cold) if speeds.complete else None
         with view.paused():
-            self.notify(ceiling_text(top) if top else f"{case.name}: no ceiling, this machine was not measured")
+            self.notify(ceiling_text(top) if top else f"{case.name}: no ceiling, this machine was not wholly measured")
         began, samples = datetime.now(UTC), list[Sample]()
         yield samples
         row = make_row(self._setup(n_threads()), samples, top, began)
