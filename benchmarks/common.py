@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from limited import Limits, SmallMachine, Usage
 from llmrun.units import GIB, format_bytes, parse_bytes
 
 HERE = Path(__file__).resolve().parent
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 REPOSITORY = HERE.parent
 MB = 1_000_000  # disks are measured in powers of ten
 
@@ -95,9 +97,15 @@ class Finished:
         return Report.parse(self.output.strip().splitlines()[-1])
 
 
+class Killed(SystemExit):
+    """A tool that took more memory than its machine has."""
+
+
 def wait_for(process: subprocess.Popen[bytes], began_s: float) -> Finished:
-    """Collect the output of a process; one that failed ends the benchmark."""
+    """Collect the output of a process; one that failed ends the benchmark, unless it is caught as ``Killed``."""
     output, errors = process.communicate()
+    if process.returncode in KILLED:
+        raise Killed(f"{process.args!r} was killed")
     if process.returncode != 0:
         sys.stderr.write((errors or b"").decode(errors="replace")[-4000:])
         sys.exit(f"{process.args!r} ended with {process.returncode}")

@@ -1,7 +1,7 @@
-"""llama.cpp, and Accelerate's disk offload, on the same bf16 weights in the same small machine, in turns with llmrun.
+"""llama.cpp, transformers and Accelerate on the same bf16 weights in the same small machine, in turns with llmrun.
 
     python benchmarks/peers.py MODEL --gguf MODEL-bf16.gguf --llama-completion BIN --machine 6GiB --ram 5.5GiB \\
-        -n 8 --runs 3 [--accelerate 2GiB]
+        -n 8 --runs 3 [--accelerate 2GiB] [--transformers]
 
 llama.cpp maps its file and leaves residency to the page cache, whose memory counts in the machine. Decode tok/s =
 (n - 1) / (t_last - t_first): for llama.cpp its own `eval time`, or, where it prints none, the arrival of the text. TTFT
@@ -24,6 +24,7 @@ from typing import Any
 
 from common import (
     MB,
+    Killed,
     add_machine,
     argument_parser,
     model_folder,
@@ -126,16 +127,25 @@ def measure(folder: Path, args: Any) -> dict[str, list[Run]]:  # noqa: ANN401
     if args.accelerate is not None:
         offload = ("--offload", str(args.accelerate))
         tools["Accelerate"] = lambda: run_python(folder, limits, "run_transformers.py", args.new, *offload)
+    if args.transformers:
+        tools["transformers"] = lambda: run_python(folder, limits, "run_transformers.py", args.new)
     runs: dict[str, list[Run]] = {name: [] for name in tools}
     for index in range(args.runs):
-        for name, run in tools.items():
-            runs[name].append(run())
-            note(f"run {index + 1}: {name} {runs[name][-1]}")
+        for name, run in list(tools.items()):
+            try:
+                runs[name].append(run())
+                note(f"run {index + 1}: {name} {runs[name][-1]}")
+            except Killed as end:  # it would be again
+                note(f"run {index + 1}: {name}: {end}")
+                del tools[name]
+                runs[name] = []
     return runs
 
 
 def tool_row(name: str, runs: list[Run]) -> list[str]:
     """The figures of a tool."""
+    if not runs:
+        return [name, "killed for memory", "", "", "", ""]
     return [
         name,
         spread([run.decode_tokens_per_s for run in runs], ".3f"),
@@ -162,6 +172,7 @@ def main() -> int:
     parser.add_argument("--gguf", type=Path, required=True, help="the same weights, BF16")
     parser.add_argument("--llama-completion", type=Path, required=True, metavar="BIN")
     parser.add_argument("--accelerate", type=parse_bytes, metavar="SIZE", help="run it too; weights it keeps in RAM")
+    parser.add_argument("--transformers", action="store_true", help="run it too, all weights in RAM")
     parser.add_argument("-n", "--new", type=int, default=8, help="tokens of an answer")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of llama.cpp")
@@ -171,7 +182,7 @@ def main() -> int:
     runs = measure(folder, args)
     ours = runs["llmrun"]
     rows = [tool_row(name, found) for name, found in runs.items()]
-    rows += [ratio_row(name, ours, found) for name, found in runs.items() if name != "llmrun"]
+    rows += [ratio_row(name, ours, found) for name, found in runs.items() if found and name != "llmrun"]
     headers = ["", "decode tok/s", "TTFT s, imports not counted", "TTFT s, from start", "peak anonymous MB", "MB/token"]
     print(table(headers, rows))
     write_samples(
