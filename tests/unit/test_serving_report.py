@@ -57,7 +57,14 @@ def test_json_has_the_names_of_vllm():
     latencies = {f"{part}_{name}_ms" for name in ("ttft", "tpot", "itl", "e2el") for part in
                  ("mean", "median", "std", "p50", "p90", "p99.9")}  # fmt: skip
     rates = {"request_throughput", "request_goodput", "output_throughput", "total_token_throughput", "duration"}
-    counts = {"completed", "failed", "total_input_tokens", "total_output_tokens", "max_concurrent_requests"}
+    counts = {
+        "completed",
+        "failed",
+        "total_input_tokens",
+        "total_cached_tokens",
+        "total_output_tokens",
+        "max_concurrent_requests",
+    }
     own = {"label", "url", "model_id", "ratio_to_first", "counted_by", "errors", "interrupted", "notes"}
     assert target.keys() == latencies | rates | counts | own
     assert (target["mean_ttft_ms"], target["p50_ttft_ms"]) == (500.0, 500.0)
@@ -125,6 +132,17 @@ def test_what_a_reader_has_to_know_is_noted(capsys):
     assert "each chunk with text counts as one" in chunks
     assert "tokens of the prompts" in prompts
     assert "3.0 tokens on average of 50" in early
+
+
+@pytest.mark.parametrize(("cached", "noted"), [(4, True), (3, False)])
+def test_a_prompt_cache_is_noted_where_it_had_most_of_the_prompts(capsys, cached, noted):
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": cached}}
+    end = [server.END[0], server.event({"choices": [], "usage": usage}), server.DONE]
+    with serving(lambda exchange: exchange.stream([*server.CHAT, *end])) as running:
+        compare(running.url)
+    (target,) = json.loads(capsys.readouterr().out)["targets"]
+    assert target["total_cached_tokens"] == 2 * cached
+    assert ["--seed" in note for note in target["notes"]] == [True] * noted
 
 
 def test_all_failed_is_an_error_after_the_report(capsys):

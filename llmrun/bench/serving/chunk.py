@@ -33,11 +33,23 @@ class Choice(BaseModel):
         return bool(self.text or delta.content or delta.reasoning_content or delta.reasoning)
 
 
+class PromptTokens(BaseModel):
+    """How many of the prompt's tokens were in the server's cache of prompts."""
+
+    cached_tokens: Count | None = None
+
+
 class Usage(BaseModel):
     """Tokens as the server counts them."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    prompt_tokens_details: PromptTokens | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Of the prompt; ``None`` where the server does not say."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
 
 class Chunk(BaseModel):

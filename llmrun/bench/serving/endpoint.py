@@ -193,6 +193,7 @@ class _Reading:
             self._usage.prompt_tokens,
             counted or len(times_s),
             "usage" if counted else "chunks",
+            self._usage.cached_tokens,
         )
 
 

@@ -72,20 +72,20 @@ class LocalModel:
 
     def _answer(self, request: Request, sent_s: float, stop: threading.Event) -> Answer:
         times_s: list[float] = []
-        prompt_tokens, end_s = 0, sent_s
+        prompt_tokens, reused_tokens, end_s = 0, 0, sent_s
         with closing(self._events(request)) as events:
             for event in events:
                 if stop.is_set():
                     raise RequestFailed("stopped")
                 if isinstance(event, Accepted):
-                    prompt_tokens = event.prompt_tokens
+                    prompt_tokens, reused_tokens = event.prompt_tokens, event.reused_tokens
                 elif isinstance(event, Token):
                     times_s.append(event.at_s)
                 elif isinstance(event, Finished):
                     end_s = event.at_s
         if not times_s:
             raise RequestFailed("an answer without a token")
-        return Answer(sent_s, tuple(times_s), end_s, prompt_tokens, len(times_s), "engine")
+        return Answer(sent_s, tuple(times_s), end_s, prompt_tokens, len(times_s), "engine", reused_tokens)
 
     def _events(self, request: Request) -> Generator[Event, None, None]:
         chat = self._chat

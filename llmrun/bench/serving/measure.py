@@ -101,6 +101,8 @@ def _doubts(metrics: ServingMetrics, experiment: Experiment) -> tuple[str, ...]:
         doubts.append("the server does not count its output tokens: each chunk with text counts as one")
     if metrics.completed and metrics.total_input_tokens is None:
         doubts.append("the server does not count the tokens of the prompts")
+    if 2 * (metrics.total_cached_tokens or 0) > (metrics.total_input_tokens or 0):
+        doubts.append("most of the prompts' tokens were in its cache, as after an earlier run: take another --seed")
     asked = experiment.requests[0].max_tokens
     mean = metrics.total_output_tokens / metrics.completed if metrics.completed else asked
     if mean < asked:

@@ -36,6 +36,7 @@ class ServingMetrics:
     Attributes:
         duration_s: from the first arrival to the last end.
         total_input_tokens: of the completed requests, as the server counts them.
+        total_cached_tokens: those of them that were in a cache of prompts.
         total_output_tokens: of the completed requests; ``counted_by`` says how, see ``Answer``.
         request_throughput: completed / duration, per second.
         request_goodput: those of them that meet every objective / duration; ``None`` without objectives.
@@ -50,6 +51,7 @@ class ServingMetrics:
     completed: int
     failed: int
     total_input_tokens: int | None
+    total_cached_tokens: int | None
     total_output_tokens: int
     counted_by: tuple[str, ...]
     request_throughput: float
@@ -68,13 +70,15 @@ def summarise(drive: Drive, objectives: Objectives, percentiles: Sequence[float]
     """The figures of a load."""
     answers = [one for one in drive.outcomes if isinstance(one, Answer)]
     failures = [one for one in drive.outcomes if isinstance(one, Failure)]
-    n_input, n_output = _input_tokens(answers), sum(answer.output_tokens for answer in answers)
+    n_input = _sum_known([answer.prompt_tokens for answer in answers])
+    n_output = sum(answer.output_tokens for answer in answers)
     per_s = 1 / drive.duration_s if drive.duration_s > 0 else 0.0
     return ServingMetrics(
         duration_s=drive.duration_s,
         completed=len(answers),
         failed=len(failures),
         total_input_tokens=n_input,
+        total_cached_tokens=_sum_known([answer.cached_tokens for answer in answers]),
         total_output_tokens=n_output,
         counted_by=tuple(sorted({answer.counted_by for answer in answers})),
         request_throughput=len(answers) * per_s,
@@ -120,6 +124,6 @@ def most_at_once(answers: Iterable[Answer]) -> int:
     return most
 
 
-def _input_tokens(answers: Sequence[Answer]) -> int | None:
-    counts = [answer.prompt_tokens for answer in answers if answer.prompt_tokens is not None]
-    return sum(counts) if len(counts) == len(answers) else None
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

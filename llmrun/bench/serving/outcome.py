@@ -20,6 +20,7 @@ class Answer:
         prompt_tokens: as the server counts them; ``None`` where it does not say.
         output_tokens: as the server counts them, else the pieces.
         counted_by: ``usage`` (the server said), ``chunks`` (the pieces were counted) or ``engine`` (llmrun's own).
+        cached_tokens: those of the prompt that were in a cache; ``None`` where the server does not say.
     """
 
     sent_s: float
@@ -28,6 +29,7 @@ class Answer:
     prompt_tokens: int | None
     output_tokens: int
     counted_by: str
+    cached_tokens: int | None = None
 
     @property
     def ttft_s(self) -> float:

@@ -26,6 +26,7 @@ COUNTS = {
     "failed": "Failed requests",
     "max_concurrent_requests": "Peak concurrent requests",
     "total_input_tokens": "Total input tokens",
+    "total_cached_tokens": "of these in a prompt cache",
     "total_output_tokens": "Total generated tokens",
 }
 RATES = {
@@ -49,6 +50,7 @@ def figures(metrics: ServingMetrics, percentiles: Sequence[float]) -> Figures:
         "completed": metrics.completed,
         "failed": metrics.failed,
         "total_input_tokens": metrics.total_input_tokens,
+        "total_cached_tokens": metrics.total_cached_tokens,
         "total_output_tokens": metrics.total_output_tokens,
         "request_throughput": metrics.request_throughput,
         "request_goodput": metrics.request_goodput,
