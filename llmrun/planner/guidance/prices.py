@@ -23,7 +23,7 @@ from llmrun.units import GIB
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-OPEN_TYPES = 10  # at most, in a program that is solved in whole stages: with twice as many it takes three times as long
+OPEN_TYPES = 20  # at most, in a program that is solved in whole stages
 WHOLE_GAP = 5e-3
 NO_LIMIT = 1e9  # where the program's numbers are about 1; it wants them finite
 
