@@ -119,7 +119,8 @@ class _Setting:
                 self._cold(view)
                 return
             with start_planned(planned, self.run) as engine:
-                self.out.begin()
+                with view.paused():
+                    self.out.begin()
                 if not self.settings.method.warm_up:
                     load(engine, self.tokens, self._watcher(view, None))
                 for case in self.settings.cases:
@@ -135,8 +136,8 @@ class _Setting:
                 threads.append(engine.n_threads)
                 yield engine
 
-        self.out.begin()
         with view.paused():
+            self.out.begin()
             self._tell_of_the_cache()
         for case in self.settings.cases:
             with self._row(case, view, lambda: threads[-1]) as samples:
