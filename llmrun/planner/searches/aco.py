@@ -21,6 +21,7 @@ from llmrun.planner.searches.local_search import LocalSearch, Place
 from llmrun.planner.searches.opening import Opening
 from llmrun.planner.searches.search import Search
 from llmrun.planner.searches.seeds import filled
+from llmrun.planner.searches.settle import settled
 from llmrun.planner.searches.trails import AcoParameters, Trails
 
 Floats = NDArray[np.float64]
@@ -36,7 +37,9 @@ def aco(
     parameters: AcoParameters = DEFAULT_PARAMETERS,
     seeds: Candidates | None = None,
 ) -> Outcome:
-    """The best that was found; never worse than ``greedy``, ``even`` or one of the ``seeds`` that fits.
+    """The best that was found, or what takes as long and moves less.
+
+    Never worse than ``greedy`` and ``even``.
 
     Args:
         problem: what to plan.
@@ -45,10 +48,12 @@ def aco(
         seeds: more candidates to start from, such as the bound's counts arranged.
     """
     search = Search(problem, effort)
-    search.weigh_all(join([filled(problem), search.best, *([seeds] if seeds else [])]))
+    simple = filled(problem)
+    simple_s = search.weigh_all(simple).min()
+    search.weigh_all(join([search.best, *([seeds] if seeds else [])]))
     if not search.done:
         _Colony(search, make_guide(problem), parameters).run()
-    return search.outcome
+    return replace(search.outcome, best=settled(problem, search.best, simple_s))
 
 
 class _Colony:

@@ -1,0 +1,70 @@
+"""Of plans that take equally long, the one whose weights stay where they are computed.
+
+A search ends where time is near enough to the bound; weights may then still move for every token, hidden behind
+computation, although there is room where they are computed. That keeps a link or a disk busy for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmrun.planner.choices import Candidates, Choice
+from llmrun.planner.problem import Problem
+
+TOLERANCE = 0.005
+"""Of the objective: what is not told apart. Speeds are measured no better, and repeated runs differ by more."""
+
+ROUNDS = 8
+
+Ints = NDArray[np.int64]
+
+
+def settled(problem: Problem, best: Candidates, most_s: float) -> Candidates:
+    """``best`` (one candidate), or one that moves fewer units and takes no longer by more than ``TOLERANCE``.
+
+    Units are settled in execution order, as many as fit and as the time allows; then others, one by one, where more
+    bytes are left than the next unit takes.
+
+    Args:
+        most_s: longer it must not take in any case.
+    """
+    most_s = min(most_s, float(problem.seconds(best)[0]) * (1 + TOLERANCE))
+    if not np.isfinite(most_s):
+        return best
+    home = _homes(problem.choices)
+    for _ in range(ROUNDS):
+        moving = np.flatnonzero(home[best.codes[0]] != best.codes[0])
+        tried = _growing(best, moving, home)
+        found = np.flatnonzero(problem.seconds(tried) <= most_s)
+        if not len(found):
+            tried = _single(best, moving, home)
+            found = np.flatnonzero(problem.seconds(tried) <= most_s)
+        if not len(found):
+            break
+        best = tried.take(found[-1:])
+    return best
+
+
+def _homes(choices: tuple[Choice, ...]) -> Ints:
+    """``(C,)``: for each choice the one that keeps the weights where a token is computed."""
+    return np.array([choices.index(replace(choice, home=choice.device)) for choice in choices])
+
+
+def _growing(best: Candidates, moving: Ints, home: Ints) -> Candidates:
+    """The first moving unit settled, the first two, and so on."""
+    rows = np.arange(len(moving))[:, None] >= np.arange(len(moving))[None, :]
+    return _with(best, moving, home, rows)
+
+
+def _single(best: Candidates, moving: Ints, home: Ints) -> Candidates:
+    """Each moving unit settled alone."""
+    return _with(best, moving, home, np.eye(len(moving), dtype=bool))
+
+
+def _with(best: Candidates, moving: Ints, home: Ints, rows: NDArray[np.bool_]) -> Candidates:
+    codes = np.repeat(best.codes, len(rows), axis=0)
+    codes[:, moving] = np.where(rows, home[codes[:, moving]], codes[:, moving])
+    return Candidates(codes, np.repeat(best.host_slots, len(rows)), np.repeat(best.gpu_slots, len(rows)))
