@@ -6,8 +6,8 @@ The disk is measured here, everything that needs torch in a process of its own (
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,10 +69,10 @@ def measure(
     shape: str = "",
     notify: Notify = lambda note: None,
 ) -> Speeds:
-    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
+    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of it. The disk is read meanwhile.
 
-    That is 5.8 of 10 s. Where they take longer, the figures still get 4 s (in proportion, of another limit), after
-    imports that are waited for up to three times the limit.
+    Where they take longer, the figures still get 4 s (in proportion, of another limit), after imports that are waited
+    for up to three times the limit.
 
     Args:
         path: the folder of the checkpoint, whose own bytes are read.
@@ -84,22 +84,24 @@ def measure(
 
     Every figure that could not be had is named in ``notes``, with what stands in for it.
     """
-    began_s = time.monotonic()
     files = checkpoint_files(path)
-    notify("measuring the disk")
-    disk, notes = _disk(files, path, DISK_SHARE * min(limit_s, DEFAULT_LIMIT_S))
-    notify("measuring the processor" + (" and the GPUs" if profile.gpus else ""))
+    disk_s = DISK_SHARE * min(limit_s, DEFAULT_LIMIT_S)
+    notify("measuring the disk, the processor" + (" and the GPUs" if profile.gpus else ""))
     request = Request(
         folder=str(path),
-        files=tuple(map(str, files)) if disk is not CAUTIOUS_DISK else (),
+        files=tuple(map(str, files)) if _is_enough(files) else (),
         devices=(CPU, *(gpu.device for gpu in profile.gpus)),
         limit_s=limit_s,
-        left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
+        left_s=limit_s - MARGIN_S * min(1.0, limit_s),
         pool_bytes=_pool_bytes(profile),
         own=bool(shape),
+        disk_s=disk_s,
     )
     busy = _busy_note()
-    found = ask(request)
+    with ThreadPoolExecutor(1) as beside:  # torch is being imported meanwhile, as when a run begins to read
+        reading = beside.submit(_disk, files, path, disk_s)
+        found = ask(request)
+        disk, notes = reading.result()
     speeds = assemble(profile, disk, found, tuple(notes))
     return replace(speeds, layers=_own_layers(found, shape), notes=(*speeds.notes, *busy))
 
@@ -148,6 +150,13 @@ def _disk(files: Sequence[Path], path: Path, limit_s: float) -> tuple[DiskSpeed,
         return CAUTIOUS_DISK, [f"disk: {error.message}; {cautious}"]
     except OSError as error:
         return CAUTIOUS_DISK, [f"disk: {error.filename or path}: {error.strerror}; {cautious}"]
+
+
+def _is_enough(files: Sequence[Path]) -> bool:
+    try:
+        return sample_bytes(files) >= SMALLEST_SAMPLE_BYTES
+    except OSError:
+        return False
 
 
 def _pool_bytes(profile: HardwareProfile) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def run_stages(stages: Sequence[Stage], limit_s: float, tell: Callable[[str, Any
 
 def cpu_stages(target: Target, files: Sequence[Path]) -> list[Stage]:
     """Of the CPU with all of torch's threads; ``files`` are read meanwhile, if there are any."""
-    reading = [Stage(0.1, lambda limit_s: {"slowdown": reading_slowdown(target, files, limit_s)})] if files else []
+    reading = [Stage(0.1, partial(_slowdown, target, files))] if files else []
     threads = Stage(0.05, partial(thread_speeds, target))
     return [*_decisive(target), *reading, _memory(target), threads, *_other_dtypes(target)]
 
@@ -123,6 +124,13 @@ def thread_speeds(target: Target, limit_s: float) -> dict[str, float]:
     finally:
         torch.set_num_threads(most)
     return found
+
+
+def _slowdown(target: Target, files: Sequence[Path], limit_s: float) -> dict[str, float]:
+    """Nothing of a disk that fails: of that the measurement of the disk tells."""
+    with suppress(DeviceError):
+        return {"slowdown": reading_slowdown(target, files, limit_s)}
+    return {}
 
 
 def reading_slowdown(target: Target, files: Sequence[Path], limit_s: float) -> float:

@@ -24,6 +24,9 @@ OWN_TOKENS = (1, 64, 512, 256)
 """The most decisive first, as far as what a shorter one took lets hope for an end."""
 
 TOKEN_SHARES = {1: 0.3, 64: 0.1, 512: 0.3, 256: 0.15}
+BARE_SHARE = 0.03
+"""For what a model without layers takes, which is not theirs."""
+
 PAST_SHARE = 0.075
 PAST_TOKENS, CHUNK_TOKENS = LayerSpeed.PAST_TOKENS, LayerSpeed.CHUNK_TOKENS
 LEAST_BYTES = 128 * MIB
@@ -53,15 +56,17 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
         raise ValueError("a layer is larger than the memory for measuring")
     yield "nbytes", nbytes
     n_layers = min(_config(folder).num_hidden_layers, -(-LEAST_BYTES // nbytes))
-    model = _filled(_model(folder, n_layers))
+    model, bare = _filled(_model(folder, n_layers)), _filled(_model(folder, 0))
     deadline_s = time.perf_counter() + limit_s
+    around_s = median_s(partial(bare, torch.zeros(1, 1, dtype=torch.long), use_cache=False), BARE_SHARE * limit_s)
     slowest_s = 0.0  # of a token, in the pass before
     for tokens in OWN_TOKENS:
         if 2 * slowest_s * tokens * n_layers > deadline_s - time.perf_counter():  # a call to warm up, one to count
             break
         ids = torch.arange(tokens).remainder(FEW_IDS)[None]
         share_s = TOKEN_SHARES[tokens] * limit_s
-        layer_s = median_s(partial(model, ids, use_cache=False), share_s, at_least=SAMPLES) / n_layers
+        all_s = median_s(partial(model, ids, use_cache=False), share_s, at_least=SAMPLES)
+        layer_s = max(all_s / 2, all_s - around_s) / n_layers
         slowest_s = layer_s / tokens if tokens > 1 else 0.0
         yield f"seconds.{tokens}", layer_s
     else:
