@@ -83,9 +83,9 @@ def load_tokenizer(folder: str) -> int:
     """In a process of its own: print by how much loading a tokenizer raises the peak RSS, and the RSS for good."""
     from llmrun.engine.tokenizer import ChatTokenizer
     from llmrun.hardware import process_memory
-    from llmrun.hardware.heap import keep_heap_small, trim_heap
+    from llmrun.hardware.heap import keep_heap, trim_heap
 
-    keep_heap_small()
+    keep_heap()
     with tempfile.TemporaryDirectory() as name:  # what is imported and allocated for any tokenizer is not counted
         ChatTokenizer.load(write_tokenizer(Path(name), TINY_ENTRIES)).encode_text(PROMPT)
     trim_heap()

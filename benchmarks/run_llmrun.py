@@ -54,7 +54,7 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
     from llmrun.checkpoint import read_spec
     from llmrun.cli.machine import budget_on, this_machine
     from llmrun.cli.options import workload_within
-    from llmrun.hardware.heap import keep_heap_small, trim_heap
+    from llmrun.hardware.heap import keep_heap, trim_heap
     from llmrun.planner import make_plan
     from llmrun.runtime.host import HostWeights
 
@@ -62,7 +62,7 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
     workload = workload_within(spec.context_tokens, context_tokens, None, None)
     machine = this_machine(spec, note, may_measure=True)
     plan = make_plan(spec, workload, budget_on(machine, ram_bytes, 0, note), machine.speeds)
-    keep_heap_small()
+    keep_heap()
     host = HostWeights(spec, plan)
     import_s: list[float] = []
     sys.addaudithook(lambda name, _: import_s.append(time.monotonic()) if name == "import" else None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
-from llmrun.hardware.heap import keep_heap_small, trim_heap
+from llmrun.hardware.heap import keep_heap, trim_heap
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
@@ -32,7 +32,7 @@ def start_engine(
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
     """
     check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
-    keep_heap_small()
+    keep_heap()
     began_s = time.monotonic()
     host = HostWeights(spec, plan)
     host.start()

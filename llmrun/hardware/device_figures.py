@@ -77,7 +77,8 @@ def assemble_device(device: str, name: str, told: Figures) -> Assembled:
         note = "processor: not measured; 5 GB/s of weights for a token stand in"
         return Assembled(replace(CAUTIOUS_CPU, name=name), (*_failure(own), note), False)
     complete = len(curve.tokens) >= ENOUGH_POINTS and all(figure in own for figure in DECISIVE)
-    return Assembled(_speed(device, name, own, curve), (*_failure(own), *_missing(device, own, curve)), complete)
+    missing = _missing(device, own, curve, brief=device == CPU and "own.nbytes" in told)
+    return Assembled(_speed(device, name, own, curve), (*_failure(own), *missing), complete)
 
 
 def _speed(device: str, name: str, own: Figures, curve: WeightSpeed) -> DeviceSpeed:
@@ -123,7 +124,8 @@ def _failure(own: Figures) -> Iterator[str]:
         yield f"processor: measuring ended early: {own['failed']}"
 
 
-def _missing(device: str, own: Figures, curve: WeightSpeed) -> Iterator[str]:
+def _missing(device: str, own: Figures, curve: WeightSpeed, *, brief: bool) -> Iterator[str]:
+    """``brief``: dtypes that the model has not were not asked for."""
     who = "processor" if device == CPU else device
     if len(curve.tokens) < ENOUGH_POINTS:
         counts = " and ".join(map(str, curve.tokens))
@@ -133,5 +135,6 @@ def _missing(device: str, own: Figures, curve: WeightSpeed) -> Iterator[str]:
         yield f"{who}: {', '.join(missing)} not measured; cautious figures stand in"
     if "memory" not in own:
         yield f"{who}: reading memory not measured; taken as fast as the weights for a token"
-    if derived := [dtype for dtype in OTHERS if not _curve(dtype, own, 2)]:
+    derived = [dtype for dtype in OTHERS if not _curve(dtype, own, 2)]
+    if derived and not brief:
         yield f"{who}: {' and '.join(derived)} not measured; taken as BF16 with half of its FLOP/s"

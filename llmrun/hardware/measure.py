@@ -6,14 +6,14 @@ The disk is measured here, everything that needs torch in a process of its own (
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llmrun.errors import LlmrunError, UsageError
-from llmrun.hardware.asking import MARGIN_S, Found, ask
+from llmrun.hardware.asking import MARGIN_S, OUT_OF_TIME, Found, ask
 from llmrun.hardware.device_figures import assemble_device
 from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files, measure_disk, sample_bytes
@@ -28,7 +28,7 @@ Notify = Callable[[str], None]
 
 DEFAULT_LIMIT_S = 10.0
 LIMIT_VARIABLE = "LLMRUN_MEASURE_S"
-DISK_SHARE = 0.24  # of the default limit, or of the limit where that is less
+DISK_SHARE, BRIEF_DISK_SHARE = 0.24, 0.15  # of the default limit, or of the limit where that is less
 
 CAUTIOUS_DISK = DiskSpeed(Spread(100e6, 100e6, 100e6), 100e6, 0.01)
 """A hard disk's: a plan that keeps most in RAM is the right one where the disk is not known."""
@@ -69,7 +69,7 @@ def measure(
     shape: str = "",
     notify: Notify = lambda note: None,
 ) -> Speeds:
-    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of it. The disk is read meanwhile.
+    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
 
     Where they take longer, the figures still get 4 s (in proportion, of another limit), after imports that are waited
     for up to three times the limit.
@@ -84,25 +84,26 @@ def measure(
 
     Every figure that could not be had is named in ``notes``, with what stands in for it.
     """
+    began_s = time.monotonic()
     files = checkpoint_files(path)
-    disk_s = DISK_SHARE * min(limit_s, DEFAULT_LIMIT_S)
-    notify("measuring the disk, the processor" + (" and the GPUs" if profile.gpus else ""))
+    notify("measuring the disk")
+    disk_s = (BRIEF_DISK_SHARE if shape else DISK_SHARE) * min(limit_s, DEFAULT_LIMIT_S)
+    disk, notes = _disk(files, path, disk_s, brief=bool(shape))
+    notify("measuring the processor" + (" and the GPUs" if profile.gpus else ""))
     request = Request(
         folder=str(path),
-        files=tuple(map(str, files)) if _is_enough(files) else (),
+        files=tuple(map(str, files)) if disk is not CAUTIOUS_DISK else (),
         devices=(CPU, *(gpu.device for gpu in profile.gpus)),
         limit_s=limit_s,
-        left_s=limit_s - MARGIN_S * min(1.0, limit_s),
+        left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
         own=bool(shape),
-        disk_s=disk_s,
     )
     busy = _busy_note()
-    with ThreadPoolExecutor(1) as beside:  # torch is being imported meanwhile, as when a run begins to read
-        reading = beside.submit(_disk, files, path, disk_s)
-        found = ask(request)
-        disk, notes = reading.result()
+    found = ask(request)
     speeds = assemble(profile, disk, found, tuple(notes))
+    if speeds.complete:  # then what the time did not suffice for is of no interest
+        speeds = replace(speeds, notes=tuple(note for note in speeds.notes if note != OUT_OF_TIME))
     return replace(speeds, layers=_own_layers(found, shape), notes=(*speeds.notes, *busy))
 
 
@@ -138,25 +139,18 @@ def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:
     return assemble(profile, CAUTIOUS_DISK, Found(), (why,))
 
 
-def _disk(files: Sequence[Path], path: Path, limit_s: float) -> tuple[DiskSpeed, list[str]]:
+def _disk(files: Sequence[Path], path: Path, limit_s: float, *, brief: bool) -> tuple[DiskSpeed, list[str]]:
     cautious = "taken as 100 MB/s"
     try:
         nbytes = sample_bytes(files)
         if nbytes < SMALLEST_SAMPLE_BYTES:
             what = f"only {format_bytes(nbytes)} of weights" if files else "no weights"
             return CAUTIOUS_DISK, [f"disk: there are {what} under {path} to read; {cautious}"]
-        return measure_disk(files, limit_s), []
+        return measure_disk(files, limit_s, brief=brief), []
     except LlmrunError as error:
         return CAUTIOUS_DISK, [f"disk: {error.message}; {cautious}"]
     except OSError as error:
         return CAUTIOUS_DISK, [f"disk: {error.filename or path}: {error.strerror}; {cautious}"]
-
-
-def _is_enough(files: Sequence[Path]) -> bool:
-    try:
-        return sample_bytes(files) >= SMALLEST_SAMPLE_BYTES
-    except OSError:
-        return False
 
 
 def _pool_bytes(profile: HardwareProfile) -> int:

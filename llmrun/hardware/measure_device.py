@@ -69,17 +69,24 @@ def run_stages(stages: Sequence[Stage], limit_s: float, tell: Callable[[str, Any
             tell(name, figure)
 
 
-def cpu_stages(target: Target, files: Sequence[Path]) -> list[Stage]:
-    """Of the CPU with all of torch's threads; ``files`` are read meanwhile, if there are any."""
+def cpu_stages(target: Target, files: Sequence[Path], *, brief: bool = False) -> list[Stage]:
+    """Of the CPU with all of torch's threads; ``files`` are read meanwhile, if there are any.
+
+    ``brief``: only what decides, for a model whose own layers have been measured.
+    """
     reading = [Stage(0.1, partial(_slowdown, target, files))] if files else []
+    if brief:
+        return [*_decisive(target), *reading, _memory(target)]
     threads = Stage(0.05, partial(thread_speeds, target))
-    return [*_decisive(target), *reading, _memory(target), threads, *_other_dtypes(target)]
+    more = _curve(target, DTYPE, TOKENS[FIRST_POINTS:])
+    return [*_decisive(target), *more, *reading, _memory(target), threads, *_other_dtypes(target)]
 
 
 def gpu_stages(target: Target, *, pinned: bool = True) -> list[Stage]:
     """Of a GPU: its link first, without which nothing is to be had of it."""
     link = Stage(0.3, lambda limit_s: {"link": asdict(measure_link(target, pinned, limit_s))})
-    return [link, *_decisive(target), _memory(target), *_other_dtypes(target)]
+    more = _curve(target, DTYPE, TOKENS[FIRST_POINTS:])
+    return [link, *_decisive(target), *more, _memory(target), *_other_dtypes(target)]
 
 
 def _decisive(target: Target) -> list[Stage]:
@@ -88,7 +95,6 @@ def _decisive(target: Target) -> list[Stage]:
         Stage(0.14, lambda limit_s: asdict(attention_speed(target, DTYPE, limit_s))),
         Stage(0.1, lambda limit_s: asdict(overheads(target, DTYPE, limit_s))),
         Stage(0.08, lambda limit_s: {"element_s": element_seconds(target, DTYPE, limit_s)}),
-        *_curve(target, DTYPE, TOKENS[FIRST_POINTS:]),
     ]
 
 

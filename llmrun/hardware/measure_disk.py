@@ -210,8 +210,10 @@ class _Disk:
         return ReadShape(block_bytes, in_flight, spread(moving_mean(readers.stop().rates(count), window)))
 
 
-def measure_disk(files: Sequence[Path], limit_s: float) -> DiskSpeed:
+def measure_disk(files: Sequence[Path], limit_s: float, *, brief: bool = False) -> DiskSpeed:
     """Read those files for about ``limit_s``; what a slow disk could not show in that time is left out.
+
+    ``brief``: in the shape alone in which the runtime reads.
 
     Memory: 128 MiB while it goes on.
 
@@ -221,10 +223,12 @@ def measure_disk(files: Sequence[Path], limit_s: float) -> DiskSpeed:
     with opened(files) as weights:
         disk = _Disk(Blocks(weights), touched(max(block * n for block, n in (*SHAPES, (BLOCK_BYTES, READERS)))))
         burst = disk.shape(BLOCK_BYTES, READERS, BURST_SHARE * limit_s)
-        shape_s = (1 - BURST_SHARE - OWN_SHARE - SINGLE_SHARE - PAGE_SHARE) * limit_s / len(SHAPES)
-        at_once = 2 * shape_s * burst.bytes_per_s.p50
+        others_s = (1 - BURST_SHARE - OWN_SHARE - SINGLE_SHARE - PAGE_SHARE) * limit_s
+        shape_s = others_s / len(SHAPES)
+        at_once = 0 if brief else 2 * shape_s * burst.bytes_per_s.p50
         shapes = [disk.shape(block, n, shape_s, SHAPE_SAMPLES) for block, n in SHAPES if block * n <= at_once]
-        own = disk.shape(BLOCK_BYTES, READERS, OWN_SHARE * limit_s, SAMPLES, WINDOW)
+        own_s = OWN_SHARE * limit_s + (others_s if brief else 0.0)
+        own = disk.shape(BLOCK_BYTES, READERS, own_s, SAMPLES, WINDOW)
         single = disk.shape(BLOCK_BYTES, 1, SINGLE_SHARE * limit_s)
         page = disk.shape(PAGE_BYTES, 1, PAGE_SHARE * limit_s)
     ordered = sorted([*shapes, own, single], key=lambda shape: (shape.block_bytes, shape.in_flight))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrun.errors import LlmrunError
+from llmrun.hardware.heap import keep_heap
 from llmrun.hardware.process import process_io
 from llmrun.hardware.speeds import CPU
 from llmrun.hardware.target import POOL_BYTES
@@ -49,7 +50,6 @@ class Request:
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
         own: whether the checkpoint's own layers are computed as well.
-        disk_s: of the time, the beginning, in which the disk is being measured: importing may go on, computing not.
     """
 
     folder: str
@@ -59,7 +59,6 @@ class Request:
     left_s: float
     pool_bytes: int = POOL_BYTES
     own: bool = False
-    disk_s: float = 0.0
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
@@ -75,7 +74,6 @@ def main() -> None:
     request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}))
     start_s = start_seconds(Path(request.folder))
     emit("start", start_s)
-    time.sleep(max(0.0, request.disk_s - (time.perf_counter() - began_s)))
     if request.own:
         measure_own(request, OWN_SHARE * (request.end_s(start_s) - (time.perf_counter() - began_s)))
     measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
@@ -89,6 +87,7 @@ def emit(part: str, value: Any) -> None:  # noqa: ANN401
 def start_seconds(folder: Path) -> float:
     """From here to a model that could compute: the imports, its tokenizer, its skeleton. Notes what was odd."""
     read_before = process_io() or 0
+    keep_heap()
     gc.disable()  # as the engine does while it starts
     began_s = time.perf_counter()
     import torch
@@ -144,7 +143,8 @@ def _measure_one(request: Request, device: str, limit_s: float) -> None:
     began_s = time.perf_counter()
     try:
         if device == CPU:
-            stages = cpu_stages(cpu_target(request.pool_bytes), [Path(file) for file in request.files])
+            files = [Path(file) for file in request.files]
+            stages = cpu_stages(cpu_target(request.pool_bytes), files, brief=request.own)
         else:
             stages = gpu_stages(cuda_target(int(device.removeprefix("gpu:"))))
         run_stages(stages, limit_s - (time.perf_counter() - began_s), tell)

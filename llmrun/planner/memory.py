@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
-from llmrun.hardware.heap import MAPPED_BYTES
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
 from llmrun.settings import Budget, Workload
 from llmrun.units import MIB, format_bytes
@@ -72,8 +71,7 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     """Activations of one pass of ``tokens`` new tokens, the last of which attends to ``seen_tokens``.
 
     Throughout: the embeddings, the residual, the normed states and a layer's output, and the mask. Beside them the
-    steps of a layer come one after the other; but of each piece the heap keeps what is below ``MAPPED_BYTES``, so that
-    adds up, and only what is above it is that of the greatest step.
+    steps of a layer come one after the other; but the heap keeps what each of them took, so that adds up.
 
     Args:
         masked: whether the new tokens follow others, so that attention takes a mask and repeated heads.
@@ -82,9 +80,8 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     states = rows * spec.hidden_size * item_bytes(spec.dtype)
     mask = rows * seen_tokens if masked else 0
     steps = _steps(spec, rows, seen_tokens, batch, mask)
-    kept = sum(count * min(nbytes, MAPPED_BYTES) for step in steps for count, nbytes in step)
-    mapped = max(sum(count * max(0, nbytes - MAPPED_BYTES) for count, nbytes in step) for step in steps)
-    return 4 * states + mask + kept + mapped + HEAP_BYTES
+    kept = sum(count * nbytes for step in steps for count, nbytes in step)
+    return 4 * states + mask + kept + HEAP_BYTES
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:

@@ -175,7 +175,7 @@ def test_cautious_speeds_say_why_and_are_not_kept():
     ],
 )
 def test_a_disk_that_cannot_be_measured_is_taken_as_slow(tmp_path, monkeypatch, fault, note):
-    def fail(files, limit_s):
+    def fail(files, limit_s, *, brief):
         raise fault
 
     monkeypatch.setattr(module, "measure_disk", fail)

@@ -13,10 +13,10 @@ from llmrun.units import MIB
 HOLES = """
 import ctypes
 from llmrun.hardware import process_memory
-from llmrun.hardware.heap import keep_heap_small, trim_heap
+from llmrun.hardware.heap import keep_heap, trim_heap
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
-keep_heap_small()
+keep_heap()
 pieces = [libc.malloc(ctypes.c_size_t(2 << 20)) for _ in range(64)]
 for piece in pieces:
     ctypes.memset(piece, 1, 2 << 20)
@@ -26,6 +26,32 @@ before = process_memory().anonymous_bytes
 trim_heap()
 print(before - process_memory().anonymous_bytes)
 """
+
+# A piece of 64 MiB, written, freed and written again, by a thread as the engine is one.
+AGAIN = """
+import ctypes, resource, threading
+from llmrun.hardware.heap import keep_heap
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+keep_heap()
+def work():
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        piece = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(64 << 20)))
+        ctypes.memset(piece, 1, 64 << 20)
+        libc.free(piece)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_what_is_freed_is_there_for_the_next() -> None:
+    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert second < first / 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
