@@ -63,7 +63,8 @@ def assemble_device(device: str, name: str, told: Figures) -> Assembled:
         told: all figures by path; ``cpu.failed`` is why measuring it ended.
 
     A curve needs its point at one token; between its points whoever uses it interpolates, and beyond the last the
-    FLOP/s reached there hold. Without BF16's there is nothing to plan with, nor without a GPU's link.
+    FLOP/s reached there hold. Where a model's own layers were measured, they tell what else is of interest. Without
+    BF16's curve there is nothing to plan with, nor without a GPU's link.
     """
     prefix = f"{device}."
     own = {path.removeprefix(prefix): figure for path, figure in told.items() if path.startswith(prefix)}
@@ -76,8 +77,9 @@ def assemble_device(device: str, name: str, told: Figures) -> Assembled:
     if not curve:
         note = "processor: not measured; 5 GB/s of weights for a token stand in"
         return Assembled(replace(CAUTIOUS_CPU, name=name), (*_failure(own), note), False)
-    complete = len(curve.tokens) >= ENOUGH_POINTS and all(figure in own for figure in DECISIVE)
-    missing = _missing(device, own, curve, brief=device == CPU and "own.nbytes" in told)
+    brief = device == CPU and any(path.startswith("own.seconds") for path in told)
+    complete = brief or (len(curve.tokens) >= ENOUGH_POINTS and all(figure in own for figure in DECISIVE))
+    missing = () if brief else _missing(device, own, curve)
     return Assembled(_speed(device, name, own, curve), (*_failure(own), *missing), complete)
 
 
@@ -124,8 +126,7 @@ def _failure(own: Figures) -> Iterator[str]:
         yield f"processor: measuring ended early: {own['failed']}"
 
 
-def _missing(device: str, own: Figures, curve: WeightSpeed, *, brief: bool) -> Iterator[str]:
-    """``brief``: dtypes that the model has not were not asked for."""
+def _missing(device: str, own: Figures, curve: WeightSpeed) -> Iterator[str]:
     who = "processor" if device == CPU else device
     if len(curve.tokens) < ENOUGH_POINTS:
         counts = " and ".join(map(str, curve.tokens))
@@ -136,5 +137,5 @@ def _missing(device: str, own: Figures, curve: WeightSpeed, *, brief: bool) -> I
     if "memory" not in own:
         yield f"{who}: reading memory not measured; taken as fast as the weights for a token"
     derived = [dtype for dtype in OTHERS if not _curve(dtype, own, 2)]
-    if derived and not brief:
+    if derived:
         yield f"{who}: {' and '.join(derived)} not measured; taken as BF16 with half of its FLOP/s"

@@ -33,8 +33,8 @@ DISK_SHARE, BRIEF_DISK_SHARE = 0.24, 0.15  # of the default limit, or of the lim
 CAUTIOUS_DISK = DiskSpeed(Spread(100e6, 100e6, 100e6), 100e6, 0.01)
 """A hard disk's: a plan that keeps most in RAM is the right one where the disk is not known."""
 
-FEWEST_POINTS = 3
-"""One token, some and many; of a device too slow for that the curve of one large matrix tells more."""
+FEWEST_POINTS = 2
+"""One token and some; where there was no time for that the curve of one large matrix tells more."""
 
 CAUTIOUS_START_S = 10.0
 CAUTIOUS_TOKEN_S = 0.005

@@ -72,14 +72,15 @@ def run_stages(stages: Sequence[Stage], limit_s: float, tell: Callable[[str, Any
 def cpu_stages(target: Target, files: Sequence[Path], *, brief: bool = False) -> list[Stage]:
     """Of the CPU with all of torch's threads; ``files`` are read meanwhile, if there are any.
 
-    ``brief``: only what decides, for a model whose own layers have been measured.
+    ``brief``: only what the model's own layers do not tell, where those have been measured.
     """
     reading = [Stage(0.1, partial(_slowdown, target, files))] if files else []
+    decisive = _decisive(target)
     if brief:
-        return [*_decisive(target), *reading, _memory(target)]
+        return [*decisive[:2], *reading, _overheads(target), _memory(target)]
     threads = Stage(0.05, partial(thread_speeds, target))
     more = _curve(target, DTYPE, TOKENS[FIRST_POINTS:])
-    return [*_decisive(target), *more, *reading, _memory(target), threads, *_other_dtypes(target)]
+    return [*decisive, *more, *reading, _memory(target), threads, *_other_dtypes(target)]
 
 
 def gpu_stages(target: Target, *, pinned: bool = True) -> list[Stage]:
@@ -93,9 +94,13 @@ def _decisive(target: Target) -> list[Stage]:
     return [
         *_curve(target, DTYPE, TOKENS[:FIRST_POINTS]),
         Stage(0.14, lambda limit_s: asdict(attention_speed(target, DTYPE, limit_s))),
-        Stage(0.1, lambda limit_s: asdict(overheads(target, DTYPE, limit_s))),
+        _overheads(target),
         Stage(0.08, lambda limit_s: {"element_s": element_seconds(target, DTYPE, limit_s)}),
     ]
+
+
+def _overheads(target: Target) -> Stage:
+    return Stage(0.1, lambda limit_s: asdict(overheads(target, DTYPE, limit_s)))
 
 
 def _other_dtypes(target: Target) -> list[Stage]:

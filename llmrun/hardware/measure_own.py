@@ -20,10 +20,10 @@ from llmrun.hardware.speeds import LayerSpeed
 from llmrun.hardware.timing import median_s
 from llmrun.units import MIB
 
-OWN_TOKENS = (1, 64, 512, 256)
-"""The most decisive first, as far as what a shorter one took lets hope for an end."""
+OWN_TOKENS = (64, 1, 512, 256)
+"""Some first, which tells how often more of them can be computed in the time."""
 
-TOKEN_SHARES = {1: 0.3, 64: 0.1, 512: 0.3, 256: 0.15}
+TOKEN_SHARES = {64: 0.1, 1: 0.25, 512: 0.3, 256: 0.15}
 BARE_SHARE = 0.03
 """For what a model without layers takes, which is not theirs."""
 
@@ -33,7 +33,7 @@ LEAST_BYTES = 128 * MIB
 FEW_IDS = 512
 """Rows of the embedding, of which nothing is asked here."""
 
-SAMPLES = 3
+SAMPLES = 5
 ALIGNMENT_BYTES = 4096
 
 
@@ -59,18 +59,17 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
     model, bare = _filled(_model(folder, n_layers)), _filled(_model(folder, 0))
     deadline_s = time.perf_counter() + limit_s
     around_s = median_s(partial(bare, torch.zeros(1, 1, dtype=torch.long), use_cache=False), BARE_SHARE * limit_s)
-    slowest_s = 0.0  # of a token, in the pass before
+    token_s = 0.0  # of those in the first pass
     for tokens in OWN_TOKENS:
-        if 2 * slowest_s * tokens * n_layers > deadline_s - time.perf_counter():  # a call to warm up, one to count
-            break
+        calls = (deadline_s - time.perf_counter()) / (token_s * tokens) if token_s else SAMPLES + 1
+        if calls < 2:  # one to warm up, one to count
+            continue
         ids = torch.arange(tokens).remainder(FEW_IDS)[None]
-        share_s = TOKEN_SHARES[tokens] * limit_s
-        all_s = median_s(partial(model, ids, use_cache=False), share_s, at_least=SAMPLES)
-        layer_s = max(all_s / 2, all_s - around_s) / n_layers
-        slowest_s = layer_s / tokens if tokens > 1 else 0.0
-        yield f"seconds.{tokens}", layer_s
-    else:
-        yield from _past(folder, PAST_SHARE * limit_s)
+        work, share_s = partial(model, ids, use_cache=False), TOKEN_SHARES[tokens] * limit_s
+        all_s = median_s(work, share_s, at_least=SAMPLES if calls > SAMPLES else 1)
+        token_s = token_s or all_s / tokens
+        yield f"seconds.{tokens}", max(all_s / 2, all_s - around_s) / n_layers
+    yield from _past(folder, PAST_SHARE * limit_s)
 
 
 def _past(folder: Path, limit_s: float) -> Iterator[tuple[str, float]]:

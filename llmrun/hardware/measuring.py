@@ -34,7 +34,7 @@ LEAST_S, MOST_S = 0.5, 5.0
 LONG_START, LEAST_REST = 0.8, 0.4
 """Imports that take more than this share of the time prolong it: the figures get at least this share, 4 of 10 s."""
 
-OWN_SHARE, OWN_POOLS = 0.45, 4
+OWN_SHARE, OWN_POOLS = 0.5, 4
 """Of what is left after the imports, for sampling the checkpoint's own layers; and times the pool, their weights."""
 
 
