@@ -25,7 +25,12 @@ LOADED_TOKENIZER_BYTES_PER_ENTRY = 450
 """What of that is kept once it is loaded and the heap trimmed."""
 
 HEAP_BYTES = 32 * MIB
-"""The holes of the heap while it is computed (`llmrun/hardware/heap.py` limits them)."""
+"""The small holes of the heap while it is computed."""
+
+HOLES = 4
+"""Of the size of the largest activation: small pieces settle in what one left, and the next finds no room there.
+
+Up to 3.7 were seen (`benchmarks/predicted.py`, MLPs 60,000 wide)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -71,7 +76,8 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     """Activations of one pass of ``tokens`` new tokens, the last of which attends to ``seen_tokens``.
 
     Throughout: the embeddings, the residual, the normed states and a layer's output, and the mask. Beside them the
-    steps of a layer come one after the other; but the heap keeps what each of them took, so that adds up.
+    steps of a layer come one after the other; but the heap keeps what each of them took, so that adds up
+    (`llmrun/hardware/heap.py`), and has holes as large as the largest of them.
 
     Args:
         masked: whether the new tokens follow others, so that attention takes a mask and repeated heads.
@@ -81,7 +87,8 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     mask = rows * seen_tokens if masked else 0
     steps = _steps(spec, rows, seen_tokens, batch, mask)
     kept = sum(count * nbytes for step in steps for count, nbytes in step)
-    return 4 * states + mask + kept + HEAP_BYTES
+    holes = HOLES * max(nbytes for step in steps for _, nbytes in step)
+    return 4 * states + mask + kept + holes + HEAP_BYTES
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
