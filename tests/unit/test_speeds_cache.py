@@ -72,7 +72,7 @@ def test_memory_that_is_free_now_makes_no_other_host(host):
     [
         (lambda text: text.replace("torch 2", "torch 1"), "another host"),
         (lambda text: text.replace("a processor", "another processor", 1), "another host"),
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), "another version"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), "another version"),
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "[]", "cannot be read"),
         (lambda text: text.replace('"startup_s": 2.5', '"startup_s": -2.5'), "speeds.startup_s is -2.5"),
@@ -162,4 +162,4 @@ def test_looking_kept_speeds_up_loads_no_torch():
 def test_the_kept_file_has_a_schema_and_the_time(host):
     store_speeds(host, of(host))
     value = json.loads(cache_path(host).read_text())
-    assert (value["schema"], value["speeds"]["measured_at"]) == (1, SPEEDS.measured_at)
+    assert (value["schema"], value["speeds"]["measured_at"]) == (2, SPEEDS.measured_at)

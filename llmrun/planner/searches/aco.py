@@ -53,7 +53,8 @@ def aco(
     search.weigh_all(join([search.best, *([seeds] if seeds else [])]))
     if not search.done:
         _Colony(search, make_guide(problem), parameters).run()
-    return replace(search.outcome, best=settled(problem, search.best, simple_s))
+    best = settled(search, simple_s) if np.isfinite(search.best_s) else search.best
+    return Outcome(best, search.evaluations)
 
 
 class _Colony:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, Choice
-from llmrun.planner.problem import Problem
+from llmrun.planner.searches.search import Search
 
 TOLERANCE = 0.005
 """Of the objective: what is not told apart. Speeds are measured no better, and repeated runs differ by more."""
@@ -22,26 +22,25 @@ ROUNDS = 8
 Ints = NDArray[np.int64]
 
 
-def settled(problem: Problem, best: Candidates, most_s: float) -> Candidates:
-    """``best`` (one candidate), or one that moves fewer units and takes no longer by more than ``TOLERANCE``.
+def settled(search: Search, most_s: float) -> Candidates:
+    """The best of a search, or one that moves fewer units and takes no longer by more than ``TOLERANCE``.
 
     Units are settled in execution order, as many as fit and as the time allows; then others, one by one, where more
     bytes are left than the next unit takes.
 
     Args:
+        search: what it may still simulate is what is tried.
         most_s: longer it must not take in any case.
     """
-    most_s = min(most_s, float(problem.seconds(best)[0]) * (1 + TOLERANCE))
-    if not np.isfinite(most_s):
-        return best
-    home = _homes(problem.choices)
+    best, most_s = search.best, min(most_s, search.best_s * (1 + TOLERANCE))
+    home = _homes(search.problem.choices)
     for _ in range(ROUNDS):
         moving = np.flatnonzero(home[best.codes[0]] != best.codes[0])
         tried = _growing(best, moving, home)
-        found = np.flatnonzero(problem.seconds(tried) <= most_s)
+        found = np.flatnonzero(search.weigh_all(tried) <= most_s)
         if not len(found):
             tried = _single(best, moving, home)
-            found = np.flatnonzero(problem.seconds(tried) <= most_s)
+            found = np.flatnonzero(search.weigh_all(tried) <= most_s)
         if not len(found):
             break
         best = tried.take(found[-1:])
