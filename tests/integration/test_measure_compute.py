@@ -113,8 +113,6 @@ def test_a_gpu_that_torch_does_not_have_is_told_and_the_cpu_measured(monkeypatch
     monkeypatch.setattr(measuring, "emit", lambda part, value: told.append((part, value)))
     stage = Stage(1, lambda s: {"layer_s": 2})
     monkeypatch.setattr("llmrun.hardware.measure_device.cpu_stages", lambda *rest, brief: [stage])
-        "llmrun.hardware.measure_device.cpu_stages", lambda *rest, brief: [Stage(1, lambda s: {"layer_s": 2})]
-    )
     gone = f"gpu:{torch.cuda.device_count()}"
     measure_parts(Request(str(tmp_path), (), ("cpu", gone), 1.0, 0.1, 32 * MIB), 0.1)
     assert [part for part, _ in told] == ["cpu.layer_s", f"{gone}.failed"]
