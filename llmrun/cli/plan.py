@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrun.cli import options
+from llmrun.cli.apart import standard_output_apart
 from llmrun.cli.machine import Machine, budget_on, given_machine, this_machine
 from llmrun.cli.plans_folder import save_plan, write_whole
 from llmrun.errors import DeviceError, UsageError
@@ -177,16 +178,17 @@ def maker(settings: PlanSettings) -> Make:
     planner_s = DEFAULT_PLANNER_S if settings.planner_time_s is None else settings.planner_time_s
 
     def make(now: Situation, planner: str) -> Plan:
-        return make_plan(
-            now.spec,
-            now.workload,
-            now.budget,
-            now.speeds,
-            planner=planner,
-            objective=objective,
-            seed=settings.seed,
-            planner_s=planner_s,
-        )
+        with standard_output_apart():
+            return make_plan(
+                now.spec,
+                now.workload,
+                now.budget,
+                now.speeds,
+                planner=planner,
+                objective=objective,
+                seed=settings.seed,
+                planner_s=planner_s,
+            )
 
     return make
 

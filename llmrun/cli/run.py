@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmrun.cli.apart import standard_output_apart
 from llmrun.cli.machine import Machine, budget_on, this_machine
 from llmrun.cli.options import workload_within
 from llmrun.errors import UsageError
@@ -143,4 +144,5 @@ def _plan(
         if saved:
             return saved
     planner = settings.planner or DEFAULT_PLANNER
-    return make_plan(spec, workload, budget, machine.speeds, planner=planner, seed=settings.seed or 0)
+    with standard_output_apart():
+        return make_plan(spec, workload, budget, machine.speeds, planner=planner, seed=settings.seed or 0)

@@ -6,25 +6,32 @@ import ctypes
 import sys
 from collections.abc import Callable
 
+from llmrun.units import MIB
+
 _M_TRIM_THRESHOLD = -1  # malloc.h of glibc
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-KEPT_BYTES = 1 << 30
-"""Smaller pieces come from the heap and stay in it."""
+KEPT_BYTES = 32 * MIB
+"""Smaller pieces come from the heap and stay in it: the activations of all models but those with the widest MLPs.
+
+Of larger ones the heap keeps holes that nobody can foretell: up to five pieces of 61 MiB were seen.
+"""
+
+TRIM_BYTES = 1 << 30
 
 
 def keep_heap() -> None:
     """Have the heap of this process keep what is freed, from now on, and all threads share one heap.
 
-    The activations of a layer are as large as those of the next. glibc gives pieces above 32 MiB, and what is free at
-    the end of the heap, back to the system at once, and every page of the next is made anew: half of the time of a
-    prefill of 512 tokens where an MLP is 60,000 wide. With a heap for each thread, two of them would keep the same.
+    The activations of a layer are as large as those of the next. glibc would give what is free at the end of the heap
+    back to the system at once, and every page of the next would be made anew, which can take half of a prefill. With a
+    heap for each thread, two of them would keep the same.
     """
     if mallopt := _of_glibc("mallopt"):
         mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES)
 
 
 def trim_heap() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.hardware.heap import KEPT_BYTES
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
 from llmrun.settings import Budget, Workload
 from llmrun.units import MIB, format_bytes
@@ -28,9 +29,7 @@ HEAP_BYTES = 32 * MIB
 """The small holes of the heap while it is computed."""
 
 HOLES = 4
-"""Of the size of the largest activation: small pieces settle in what one left, and the next finds no room there.
-
-Up to 3.7 were seen (`benchmarks/predicted.py`, MLPs 60,000 wide)."""
+"""Of the size of the largest activation in the heap: small pieces settle in what it left, and the next has no room."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -76,8 +75,8 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     """Activations of one pass of ``tokens`` new tokens, the last of which attends to ``seen_tokens``.
 
     Throughout: the embeddings, the residual, the normed states and a layer's output, and the mask. Beside them the
-    steps of a layer come one after the other; but the heap keeps what each of them took, so that adds up
-    (`llmrun/hardware/heap.py`), and has holes as large as the largest of them.
+    steps of a layer come one after the other; but of pieces below ``KEPT_BYTES`` the heap keeps what each of them took,
+    so that adds up, with holes as large as the largest of them; of those above it is that of the greatest step.
 
     Args:
         masked: whether the new tokens follow others, so that attention takes a mask and repeated heads.
@@ -86,9 +85,10 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     states = rows * spec.hidden_size * item_bytes(spec.dtype)
     mask = rows * seen_tokens if masked else 0
     steps = _steps(spec, rows, seen_tokens, batch, mask)
-    kept = sum(count * nbytes for step in steps for count, nbytes in step)
-    holes = HOLES * max(nbytes for step in steps for _, nbytes in step)
-    return 4 * states + mask + kept + holes + HEAP_BYTES
+    small = [(count, nbytes) for step in steps for count, nbytes in step if nbytes < KEPT_BYTES]
+    kept = sum(count * nbytes for count, nbytes in small) + HOLES * max((nbytes for _, nbytes in small), default=0)
+    mapped = max(sum(count * nbytes for count, nbytes in step if nbytes >= KEPT_BYTES) for step in steps)
+    return 4 * states + mask + kept + mapped + HEAP_BYTES
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:

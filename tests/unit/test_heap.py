@@ -27,7 +27,7 @@ trim_heap()
 print(before - process_memory().anonymous_bytes)
 """
 
-# A piece of 64 MiB, written, freed and written again, by a thread as the engine is one.
+# A piece of 24 MiB, written, freed and written again, by a thread as the engine is one.
 AGAIN = """
 import ctypes, resource, threading
 from llmrun.hardware.heap import keep_heap
@@ -37,8 +37,8 @@ keep_heap()
 def work():
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        piece = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(64 << 20)))
-        ctypes.memset(piece, 1, 64 << 20)
+        piece = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(24 << 20)))
+        ctypes.memset(piece, 1, 24 << 20)
         libc.free(piece)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 thread = threading.Thread(target=work)
