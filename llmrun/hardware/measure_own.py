@@ -43,7 +43,7 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
     ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them; ``token_past_s`` and
     ``chunk_past_s``, what 4,096 tokens before them add for one token and for 512.
 
-    Memory: the weights of at least 128 MiB of layers, once more as much for the past.
+    Memory: the weights of at least 128 MiB of layers, once more as much for the past, at most ``most_bytes``.
 
     Raises:
         ValueError: a layer is larger than ``most_bytes``.
@@ -69,10 +69,10 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
         all_s = median_s(work, share_s, at_least=SAMPLES if calls > SAMPLES else 1)
         token_s = token_s or all_s / tokens
         yield f"seconds.{tokens}", max(all_s / 2, all_s - around_s) / n_layers
-    yield from _past(folder, PAST_SHARE * limit_s)
+    yield from _past(folder, PAST_SHARE * limit_s, min(LEAST_BYTES, most_bytes))
 
 
-def _past(folder: Path, limit_s: float) -> Iterator[tuple[str, float]]:
+def _past(folder: Path, limit_s: float, memory_bytes: int) -> Iterator[tuple[str, float]]:
     """What attention to the past takes in a layer; nothing of a model whose heads are not all alike."""
     import torch
 
@@ -82,7 +82,7 @@ def _past(folder: Path, limit_s: float) -> Iterator[tuple[str, float]]:
         return
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     kind = config.dtype or torch.bfloat16
-    n_pairs = max(1, LEAST_BYTES // (2 * kv_heads * PAST_TOKENS * dim * kind.itemsize))
+    n_pairs = max(1, memory_bytes // (2 * kv_heads * PAST_TOKENS * dim * kind.itemsize))
     pairs = torch.rand(kv_heads, PAST_TOKENS, dim).to(kind).expand(n_pairs, 2, 1, -1, -1, -1).contiguous()
     turn = count()
 
