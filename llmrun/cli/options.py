@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from llmrun.cli.config_match import origin, origin_rows
 from llmrun.errors import UsageError
 from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, SamplingSettings, Workload
 from llmrun.units import parse_bytes
+
+if TYPE_CHECKING:
+    from llmrun.checkpoint.spec import ModelSpec
 
 
 def parse_size(option: str, text: str | None) -> int | None:
@@ -257,15 +260,17 @@ def budget_within(default: Budget, ram_bytes: int | None, vram_bytes: int | None
 
 
 def workload_within(
-    model_context_tokens: int, context_tokens: int | None, prompt_tokens: int | None, new_tokens: int | None
+    spec: ModelSpec, context_tokens: int | None, prompt_tokens: int | None, new_tokens: int | None
 ) -> Workload:
     """What is to be run; what is not said is the default, as far as it fits the context.
 
     Raises:
         UsageError: ``bad-option``, prompt and new tokens are together longer than the context.
     """
+    from llmrun.planner.memory import prefill_chunk_tokens
+
     default = Workload()
-    context = context_tokens or min(DEFAULT_CONTEXT_TOKENS, model_context_tokens)
+    context = context_tokens or min(DEFAULT_CONTEXT_TOKENS, spec.context_tokens)
     prompt = prompt_tokens or max(1, min(default.prompt_tokens, context * 2 // 3 - (new_tokens or 0)))
     new = new_tokens or max(1, min(default.new_tokens, context - prompt))
     if (prompt_tokens or new_tokens) and prompt + new > context:
@@ -274,4 +279,4 @@ def workload_within(
             f"{prompt:,} tokens of prompt and {new:,} new ones do not fit a context of {context:,}",
             hint=f"`--context {prompt + new}`",
         )
-    return Workload(context_tokens=context, prompt_tokens=prompt, new_tokens=new)
+    return Workload(context, 0, prompt, new, prefill_chunk_tokens=prefill_chunk_tokens(spec))

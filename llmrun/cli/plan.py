@@ -127,9 +127,7 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     name = settings.planner or DEFAULT_PLANNER
     check_planner(name)
     spec = find_spec(settings.model, notify=notify, trust_remote_code=settings.trust_remote_code)
-    workload = options.workload_within(
-        spec.context_tokens, settings.context_tokens, settings.prompt_tokens, settings.new_tokens
-    )
+    workload = options.workload_within(spec, settings.context_tokens, settings.prompt_tokens, settings.new_tokens)
     check_context(spec, workload)
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)

@@ -89,7 +89,7 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     _check_options(settings)
     local = resolve(settings.model, notify=notify)
     spec = read_spec(local.folder, name=local.name, trust_remote_code=settings.trust_remote_code)
-    workload = workload_within(spec.context_tokens, settings.context_tokens, None, None)
+    workload = workload_within(spec, settings.context_tokens, None, None)
     check_context(spec, workload)
     machine = this_machine(spec, notify, may_measure=True)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)

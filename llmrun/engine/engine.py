@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ from llmrun.events import (
     PrefillProgress,
     Token,
 )
-from llmrun.hardware.process import process_memory
+from llmrun.hardware.process import process_io, process_memory
 from llmrun.hardware.speeds import Speeds
 from llmrun.models.skeleton import build_skeleton
 from llmrun.planner.plan import CPU, Plan
@@ -45,6 +45,14 @@ SAMPLE_S = 0.25
 """How often memory and bytes are reported."""
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """When an engine began to start, and what the process had read from disk by then."""
+
+    at_s: float
+    read_bytes: int
+
+
 class Engine:
     """One model, one KV cache, one generation at a time.
 
@@ -52,7 +60,7 @@ class Engine:
 
     Args:
         speeds: what was measured of this host, where each request is to be predicted.
-        began_s: when ``host`` began to read; the prediction knows then what this start took.
+        began: when ``host`` began to read; the prediction knows then what this start took.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class Engine:
         accelerators: Mapping[str, Accelerator],
         *,
         speeds: Speeds | None = None,
-        began_s: float | None = None,
+        began: Beginning | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         folder = Path(spec.folder)
@@ -86,8 +94,9 @@ class Engine:
             from llmrun.engine.expectation import Expectation
 
             ready_s = time.monotonic()
-            if began_s is not None:
-                speeds = replace(speeds, startup_s=ready_s - began_s)
+            if began:
+                imported_bytes = max(0, (process_io() or 0) - began.read_bytes - host.bytes_read)
+                speeds = replace(speeds, startup_s=ready_s - began.at_s, startup_bytes=imported_bytes)
             self._expectation = Expectation(spec, plan, speeds, ready_s)
 
     def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.errors import DeviceError
 from llmrun.hardware.heap import keep_heap, trim_heap
+from llmrun.hardware.process import process_io
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
@@ -33,16 +34,17 @@ def start_engine(
     """
     check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
     keep_heap()
-    began_s = time.monotonic()
+    began_s, began_bytes = time.monotonic(), process_io() or 0
     host = HostWeights(spec, plan)
     host.start()
     try:
         with _no_garbage_collection():
-            from llmrun.engine.engine import Engine
+            from llmrun.engine.engine import Beginning, Engine
 
             accelerators = _accelerators(plan)
+            began = Beginning(began_s, began_bytes)
             engine = Engine(
-                spec, plan, host, accelerators, speeds=speeds, began_s=began_s, trust_remote_code=trust_remote_code
+                spec, plan, host, accelerators, speeds=speeds, began=began, trust_remote_code=trust_remote_code
             )
         host.speed_up()
         trim_heap()

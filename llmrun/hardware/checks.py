@@ -22,6 +22,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (  # the first whose name a field
     ("total_bytes", 1, 1e19),  # file systems over a network claim as many
     ("free_bytes", 0, 1e19),
     ("available_bytes", 0, 1e16),
+    ("startup_bytes", 0, 1e16),
     ("_bytes", 1, 1e16),
     ("_cores", 1, 1e6),
     ("threads", 1, 1e6),

@@ -20,6 +20,19 @@ Of larger ones the heap keeps holes that nobody can foretell: up to five pieces 
 
 TRIM_BYTES = 1 << 30
 
+STEP_TOKENS = 64
+"""Passes are a multiple of this, where they can be: matrix products like it."""
+
+
+def kept_tokens(token_bytes: int, most_tokens: int) -> int:
+    """The most tokens, up to ``most_tokens``, whose activations of ``token_bytes`` each the heap keeps.
+
+    Above that a prefill would make every page of them anew in each layer, three times as long as computing. At least
+    ``STEP_TOKENS``, so that the widest model has a pass worth reading its weights for.
+    """
+    kept = (KEPT_BYTES - 1) // token_bytes // STEP_TOKENS * STEP_TOKENS
+    return min(most_tokens, max(STEP_TOKENS, kept))
+
 
 def keep_heap() -> None:
     """Have the heap of this process keep what is freed, from now on, and all threads share one heap.

@@ -174,6 +174,7 @@ def assemble(profile: HardwareProfile, disk: DiskSpeed, found: Found, notes: Seq
         devices=tuple(device.speed for device in devices if device.speed),
         reading_slowdown=slowdown or CAUTIOUS_SLOWDOWN,
         startup_s=startup_s or CAUTIOUS_START_S,
+        startup_bytes=found.figures.get("start_bytes", 0),
         token_s=token_s or CAUTIOUS_TOKEN_S,
         notes=(*notes, *found.notes, *(note for device in devices for note in device.notes), *_stand_ins(found)),
         complete=disk is not CAUTIOUS_DISK and all(device.complete for device in devices),

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from llmrun.hardware.buffer import allocate
+from llmrun.hardware.heap import STEP_TOKENS, kept_tokens
 from llmrun.hardware.measure_compute import attend
 from llmrun.hardware.speeds import LayerSpeed
 from llmrun.hardware.timing import median_s
 from llmrun.units import MIB
 
-OWN_TOKENS = (64, 1, 512, 256)
-"""Some first, which tells how often more of them can be computed in the time."""
+TOKEN_SHARE, CHUNK_SHARE, PART_SHARES = 0.25, 0.3, (0.1, 0.15)
+"""Of the time: for one token, for a whole chunk of a prompt, and for 64 and half of a chunk."""
 
-TOKEN_SHARES = {64: 0.1, 1: 0.25, 512: 0.3, 256: 0.15}
 BARE_SHARE = 0.03
 """For what a model without layers takes, which is not theirs."""
 
@@ -40,8 +40,8 @@ ALIGNMENT_BYTES = 4096
 def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[str, float]]:
     """Figures by name as they are known, in about ``limit_s`` after the weights are there.
 
-    ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them; ``token_past_s`` and
-    ``chunk_past_s``, what 4,096 tokens before them add for one token and for 512.
+    ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them, up to the chunk in which a
+    run takes a prompt; ``token_past_s`` and ``chunk_past_s``, what 4,096 tokens before them add for one and for 512.
 
     Memory: the weights of at least 128 MiB of layers, once more as much for the past, at most ``most_bytes``.
 
@@ -60,13 +60,13 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
     deadline_s = time.perf_counter() + limit_s
     around_s = median_s(partial(bare, torch.zeros(1, 1, dtype=torch.long), use_cache=False), BARE_SHARE * limit_s)
     token_s = 0.0  # of those in the first pass
-    for tokens in OWN_TOKENS:
+    for tokens, share in _own_tokens(_config(folder)).items():
         calls = (deadline_s - time.perf_counter()) / (token_s * tokens) if token_s else SAMPLES + 1
         if calls < 2:  # one to warm up, one to count
             continue
         ids = torch.arange(tokens).remainder(FEW_IDS)[None]
-        work, share_s = partial(model, ids, use_cache=False), TOKEN_SHARES[tokens] * limit_s
-        all_s = median_s(work, share_s, at_least=SAMPLES if calls > SAMPLES else 1)
+        work = partial(model, ids, use_cache=False)
+        all_s = median_s(work, share * limit_s, at_least=SAMPLES if calls > SAMPLES else 1)
         token_s = token_s or all_s / tokens
         yield f"seconds.{tokens}", max(all_s / 2, all_s - around_s) / n_layers
     yield from _past(folder, PAST_SHARE * limit_s, min(LEAST_BYTES, most_bytes))
@@ -81,7 +81,7 @@ def _past(folder: Path, limit_s: float, memory_bytes: int) -> Iterator[tuple[str
     if not heads or not kv_heads or getattr(config, "kv_lora_rank", None):
         return
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kind = config.dtype or torch.bfloat16
+    kind = _dtype(config)
     n_pairs = max(1, memory_bytes // (2 * kv_heads * PAST_TOKENS * dim * kind.itemsize))
     pairs = torch.rand(kv_heads, PAST_TOKENS, dim).to(kind).expand(n_pairs, 2, 1, -1, -1, -1).contiguous()
     turn = count()
@@ -96,6 +96,18 @@ def _past(folder: Path, limit_s: float, memory_bytes: int) -> Iterator[tuple[str
     mask = torch.ones(1, 1, CHUNK_TOKENS, PAST_TOKENS, dtype=torch.bool)
     keys, values = pairs[0]
     yield "chunk_past_s", median_s(lambda: attend(chunk, keys, values, mask), limit_s, at_least=SAMPLES)
+
+
+def _own_tokens(config: Any) -> dict[int, float]:  # noqa: ANN401
+    """Numbers of tokens, and the share of the time for each.
+
+    A few come first, which tells how often more of them can be computed in the time.
+    """
+    widest = max(config.hidden_size, getattr(config, "intermediate_size", None) or 0)
+    item_bytes = _dtype(config).itemsize
+    chunk = kept_tokens(widest * item_bytes, CHUNK_TOKENS)
+    few, half = PART_SHARES
+    return {STEP_TOKENS: few, 1: TOKEN_SHARE, chunk: CHUNK_SHARE, chunk // 2: half}
 
 
 def _nbytes(folder: Path, n_layers: int) -> int:
@@ -113,7 +125,7 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:n_layers]
     with torch.device("meta"):
-        return AutoModel.from_config(config, dtype=config.dtype or torch.bfloat16, attn_implementation="sdpa").eval()
+        return AutoModel.from_config(config, dtype=_dtype(config), attn_implementation="sdpa").eval()
 
 
 def _filled(model: Any) -> Any:  # noqa: ANN401
@@ -138,3 +150,9 @@ def _config(folder: Path) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _dtype(config: Any) -> Any:  # noqa: ANN401
+    import torch
+
+    return config.dtype or torch.bfloat16

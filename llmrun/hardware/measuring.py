@@ -72,8 +72,9 @@ def main() -> None:
     began_s = time.perf_counter()
     fields = json.load(sys.stdin)
     request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}))
-    start_s = start_seconds(Path(request.folder))
+    start_s, start_bytes = start_up(Path(request.folder))
     emit("start", start_s)
+    emit("start_bytes", start_bytes)
     if request.own:
         measure_own(request, OWN_SHARE * (request.end_s(start_s) - (time.perf_counter() - began_s)))
     measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
@@ -84,8 +85,11 @@ def emit(part: str, value: Any) -> None:  # noqa: ANN401
     print(json.dumps({"part": part, "value": value}), flush=True)  # noqa: T201 - this is what the process is for
 
 
-def start_seconds(folder: Path) -> float:
-    """From here to a model that could compute: the imports, its tokenizer, its skeleton. Notes what was odd."""
+def start_up(folder: Path) -> tuple[float, int]:
+    """(seconds, bytes read from disk) to a model that could compute: the imports, its tokenizer, its skeleton.
+
+    Notes what was odd.
+    """
     read_before = process_io() or 0
     keep_heap()
     gc.disable()  # as the engine does while it starts
@@ -102,9 +106,10 @@ def start_seconds(folder: Path) -> float:
         emit("note", f"start: the model could not be built while measuring ({_first_line(error)}); without it")
     took_s = time.perf_counter() - began_s
     gc.enable()
-    if (process_io() or 0) - read_before > COLD_BYTES:
+    read_bytes = (process_io() or 0) - read_before
+    if read_bytes > COLD_BYTES:
         emit("note", "start: torch came from the disk, not from the page cache; later starts are faster")
-    return took_s
+    return took_s, read_bytes
 
 
 def measure_own(request: Request, limit_s: float) -> None:

@@ -127,6 +127,7 @@ class Speeds:
     notes: tuple[str, ...] = ()  # what could not be measured, and what stands in for it
     complete: bool = True  # False where the time ran out or no weights could be read: not kept for the next run
     layers: tuple[LayerSpeed, ...] = ()  # of the models that were run here
+    startup_bytes: int = 0  # what the imports read from the disk meanwhile, where no page cache had it
 
     def device(self, name: str) -> DeviceSpeed:
         """The figures of one device.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
-from llmrun.hardware.heap import KEPT_BYTES
+from llmrun.hardware.heap import KEPT_BYTES, kept_tokens
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
-from llmrun.settings import Budget, Workload
+from llmrun.settings import DEFAULT_PREFILL_CHUNK_TOKENS, Budget, Workload
 from llmrun.units import MIB, format_bytes
 
 PROCESS_BYTES = 424 * MIB
@@ -62,6 +62,12 @@ def visit_bytes(device: str, spec: ModelSpec, workload: Workload, placements: Se
 
 def _visits(placement: Placement, device: str) -> bool:
     return placement.prefill_device == device != placement.device
+
+
+def prefill_chunk_tokens(spec: ModelSpec) -> int:
+    """How many tokens of a prompt go through a layer at once: as many as the heap keeps the activations of."""
+    widest = max(spec.hidden_size, spec.intermediate_size) * item_bytes(spec.dtype)
+    return kept_tokens(widest, DEFAULT_PREFILL_CHUNK_TOKENS)
 
 
 def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:

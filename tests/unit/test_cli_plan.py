@@ -8,6 +8,7 @@ import pytest
 from hosts import SPEEDS
 from shapes import write_sparse
 from tiny_checkpoint import write_checkpoint
+from tiny_spec import model
 
 from llmrun.checkpoint import read_spec
 from llmrun.cli.machine import Machine, budget_on, given_machine, this_machine
@@ -23,13 +24,15 @@ from llmrun.planner.memory import account, rings
 from llmrun.planner.plan import Busy, Certificate, Placement, Plan, Prediction
 from llmrun.planner.plan_file import plan_from_json
 from llmrun.settings import Budget
-from llmrun.units import GIB
+from llmrun.units import GIB, MIB
 
 GPUS = tuple(Gpu(f"gpu:{n}", "a GPU", f"GPU-{n}", 8 * GIB, 7 * GIB, "") for n in range(2))
 PROFILE = HardwareProfile(
     Cpu("a CPU", 4, 8), (MemoryLimit("physical memory", 16 * GIB, 12 * GIB),), GPUS, None, speeds=SPEEDS
 )
 MACHINE = Machine(PROFILE, SPEEDS, "a-file.json")
+SPEC = model([MIB])
+LONG = replace(SPEC, context_tokens=8192)
 NO_GPU = Machine(replace(PROFILE, gpus=()), replace(SPEEDS, devices=SPEEDS.devices[:1]), "a-file.json")
 
 
@@ -79,7 +82,7 @@ def report(checkpoint: Path, hardware: str, **changes):
     ],
 )
 def test_what_is_not_said_fits_the_context(asked, prompt, new):
-    workload = workload_within(*asked)
+    workload = workload_within(replace(SPEC, context_tokens=asked[0]), *asked[1:])
     assert (workload.prompt_tokens, workload.new_tokens) == (prompt, new)
     assert workload.context_tokens == asked[1] or workload.context_tokens == min(4096, asked[0])
 
@@ -87,10 +90,15 @@ def test_what_is_not_said_fits_the_context(asked, prompt, new):
 @pytest.mark.parametrize(("prompt", "new", "enough"), [(4096, None, 4097), (4000, 200, 4200), (None, 4096, 4097)])
 def test_a_request_longer_than_the_context_is_told_with_what_is_enough(prompt, new, enough):
     with pytest.raises(UsageError) as caught:
-        workload_within(8192, None, prompt, new)
+        workload_within(LONG, None, prompt, new)
     assert caught.value.reference == "bad-option"
     assert caught.value.hint == f"`--context {enough}`"
-    workload_within(8192, enough, prompt, new)
+    workload_within(LONG, enough, prompt, new)
+
+
+@pytest.mark.parametrize(("wide", "tokens"), [(11008, 512), (33000, 448), (60000, 256), (10_000_000, 64)])
+def test_a_prompt_goes_through_in_chunks_whose_activations_the_heap_keeps(wide, tokens):
+    assert workload_within(replace(SPEC, intermediate_size=wide), None, None, None).prefill_chunk_tokens == tokens
 
 
 def test_the_budget_is_that_machines():
@@ -163,7 +171,7 @@ def test_this_host_after_it_was_measured(tmp_path, monkeypatch):
 
 def test_a_report_holds_what_was_asked(checkpoint, hardware):
     whole = report(checkpoint, hardware, compare=True, explain=True, ram_bytes=GIB, context_tokens=64)
-    assert whole.plan.workload == workload_within(64, 64, None, None)
+    assert whole.plan.workload == workload_within(replace(SPEC, context_tokens=64), 64, None, None)
     assert whole.plan.memory[0].budget_bytes == GIB
     assert {one.planner for one in whole.comparisons} >= {"greedy", "even"}
     assert [one.change.name for one in whole.what_ifs][:2] == ["ram_plus_8_gib", "bigger_gpu"]

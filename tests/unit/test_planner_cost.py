@@ -74,6 +74,14 @@ def test_reading_and_copying_are_bytes_by_speed():
     assert found.startup_rate == 0.5
 
 
+def test_what_the_imports_read_is_not_left_for_the_weights():
+    third = replace(SPEEDS, startup_bytes=2 * 3 * GB)  # 2 of the 3 s of a startup
+    found = costs(speeds=third)
+    assert found.startup_rate == pytest.approx(1 / 3)
+    all_of_it = costs(speeds=replace(SPEEDS, startup_bytes=100 * GB))
+    assert 0 < all_of_it.startup_rate < 0.1
+
+
 def test_choices_say_what_moves_when():
     found = costs()
     columns = [CHOICES.index(c) for c in (RESIDENT, STREAMED, ON_GPU, TO_GPU, DISK_TO_GPU, PROMPT_ON_GPU)]

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 
 NO_LINK = -1
 
+LEAST_STARTUP_RATE = 0.05
+
 
 @dataclass(frozen=True)
 class PassCost:
@@ -105,11 +107,19 @@ def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[
         prefill=prompt.cost(units, choices, link_of),
         decode=token.cost(units, choices, link_of),
         startup_s=speeds.startup_s,
-        startup_rate=min(1.0, speeds.disk.single_bytes_per_s / speeds.disk.bytes_per_s.p50),
+        startup_rate=_startup_rate(speeds),
         lead_s=sum(read_seconds(unit, speeds) for unit in spec.units if unit.kind is UnitKind.REST),
         token_s=speeds.token_s,
         n_gpus=len(gpus),
     )
+
+
+def _startup_rate(speeds: Speeds) -> float:
+    """The share of the disk at which weights come in during the startup: one request, and what imports leave."""
+    disk_bytes_per_s = speeds.disk.bytes_per_s.p50
+    single = speeds.disk.single_bytes_per_s / disk_bytes_per_s
+    left = 1 - speeds.startup_bytes / (disk_bytes_per_s * speeds.startup_s) if speeds.startup_s else 1.0
+    return max(LEAST_STARTUP_RATE, min(1.0, single, left))
 
 
 def read_seconds(unit: UnitSpec, speeds: Speeds) -> float:
