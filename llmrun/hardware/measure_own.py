@@ -19,6 +19,7 @@ from llmrun.hardware.heap import STEP_TOKENS, kept_tokens
 from llmrun.hardware.measure_compute import attend
 from llmrun.hardware.speeds import LayerSpeed
 from llmrun.hardware.timing import median_s
+from llmrun.settings import DEFAULT_PREFILL_CHUNK_TOKENS
 from llmrun.units import MIB
 
 TOKEN_SHARE, CHUNK_SHARE, PART_SHARES = 0.25, 0.3, (0.1, 0.15)
@@ -105,7 +106,7 @@ def _own_tokens(config: Any) -> dict[int, float]:  # noqa: ANN401
     """
     widest = max(config.hidden_size, getattr(config, "intermediate_size", None) or 0)
     item_bytes = _dtype(config).itemsize
-    chunk = kept_tokens(widest * item_bytes, CHUNK_TOKENS)
+    chunk = kept_tokens(widest * item_bytes, DEFAULT_PREFILL_CHUNK_TOKENS)
     few, half = PART_SHARES
     return {STEP_TOKENS: few, 1: TOKEN_SHARE, chunk: CHUNK_SHARE, chunk // 2: half}
 

@@ -64,7 +64,7 @@ def test_a_model_is_measured_once_on_a_host_that_is_known(tmp_path, monkeypatch)
 
 def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
     found = dict(own_layers(llama_folder, 1.0, 64 * MIB))
-    every = ("nbytes", *(f"seconds.{tokens}" for tokens in (64, 1, 512, 256)), "token_past_s", "chunk_past_s")
+    every = ("nbytes", *(f"seconds.{tokens}" for tokens in (64, 1, 256, 128)), "token_past_s", "chunk_past_s")
     assert tuple(found) == every[: len(found)]
     assert len(found) >= 3  # a busy machine leaves the longer ones out
     assert all(figure > 0 for figure in found.values())
