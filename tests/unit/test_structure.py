@@ -26,7 +26,7 @@ ORDER = (  # from the top; an import must go to a later group, or stay in its ow
     {"hardware"},
     {"metrics"},
     {"events", "settings"},
-    {"units", "errors"},
+    {"units", "errors", "formats"},
     {"__init__"},
 )
 RANK = {area: rank for rank, areas in enumerate(ORDER) for area in areas}

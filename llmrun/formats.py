@@ -1,0 +1,60 @@
+"""How the bytes of a weight matrix lie, for every format: one description that file, disk, memory and kernel share.
+
+A matrix is `rows` rows of `row_bytes` contiguous bytes; a row is `columns / block_weights` blocks of `block_bytes`. Of
+a plain format (BF16, F16, F32) a block is one weight. The others are ggml's block types byte for byte
+(`ggml-common.h`), in GGUF files and in llmrun's own checkpoints alike.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """One format: its name as `TensorSpec.dtype` says it, its block, and ggml's own number for it."""
+
+    name: str
+    block_weights: int
+    block_bytes: int
+    number: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether torch has a dtype for it: a block is one weight."""
+        return self.block_weights == 1
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that a weight takes, scales included."""
+        return 8 * self.block_bytes / self.block_weights
+
+    def row_bytes(self, columns: int) -> int:
+        """Bytes of a row of `columns` weights. ValueError unless `columns` is a positive multiple of the block."""
+        if columns <= 0 or columns % self.block_weights:
+            raise ValueError(f"a row of {columns} weights is not made of {self.name} blocks of {self.block_weights}")
+        return columns // self.block_weights * self.block_bytes
+
+
+def _by_name(*formats: WeightFormat) -> Mapping[str, WeightFormat]:
+    return MappingProxyType({each.name: each for each in formats})
+
+
+FORMATS: Mapping[str, WeightFormat] = _by_name(
+    WeightFormat("F32", 1, 4, 0),
+    WeightFormat("F16", 1, 2, 1),
+    WeightFormat("BF16", 1, 2, 30),
+    WeightFormat("Q8_0", 32, 34, 8),
+    WeightFormat("Q4_0", 32, 18, 2),
+    WeightFormat("Q4_1", 32, 20, 3),
+    WeightFormat("Q5_0", 32, 22, 6),
+    WeightFormat("Q5_1", 32, 24, 7),
+    WeightFormat("Q4_K", 256, 144, 12),
+    WeightFormat("Q5_K", 256, 176, 13),
+    WeightFormat("Q6_K", 256, 210, 14),
+)
+
+
+def weight_format(name: str) -> WeightFormat:
+    """The format of that name. KeyError where there is none."""
+    return FORMATS[name]
