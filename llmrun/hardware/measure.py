@@ -18,6 +18,7 @@ from llmrun.hardware.device_figures import assemble_device
 from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files, measure_disk, sample_bytes
 from llmrun.hardware.measuring import Request
+from llmrun.hardware.others import BUSY_SHARE, busy_note, others_share
 from llmrun.hardware.profile import HardwareProfile
 from llmrun.hardware.speeds import CPU, DiskSpeed, LayerSpeed, Speeds, Spread
 from llmrun.hardware.target import POOL_BYTES
@@ -85,6 +86,7 @@ def measure(
     Every figure that could not be had is named in ``notes``, with what stands in for it.
     """
     began_s = time.monotonic()
+    busy = busy_note(others_share())
     files = checkpoint_files(path)
     notify("measuring the disk")
     disk_s = (BRIEF_DISK_SHARE if shape else DISK_SHARE) * min(limit_s, DEFAULT_LIMIT_S)
@@ -99,7 +101,6 @@ def measure(
         pool_bytes=_pool_bytes(profile),
         own=bool(shape),
     )
-    busy = _busy_note()
     found = ask(request)
     speeds = assemble(profile, disk, found, tuple(notes))
     if speeds.complete:  # then what the time did not suffice for is of no interest
@@ -120,18 +121,10 @@ def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
     own = {name.removeprefix("own."): figure for name, figure in found.figures.items() if name.startswith("own.")}
     points = sorted((int(name.removeprefix("seconds.")), own[name]) for name in own if name.startswith("seconds."))
     if len(points) < FEWEST_POINTS:
-        return () if _busy_note() or not found.in_time else (LayerSpeed(shape, int(own.get("nbytes", 1)), (), ()),)
+        may_help = not found.in_time or others_share() > BUSY_SHARE
+        return () if may_help else (LayerSpeed(shape, int(own.get("nbytes", 1)), (), ()),)
     tokens, seconds = zip(*points, strict=True)
     return (LayerSpeed(shape, own["nbytes"], tokens, seconds, own.get("token_past_s"), own.get("chunk_past_s")),)
-
-
-def _busy_note() -> tuple[str, ...]:
-    """A line where others compute at the same time, as far as the system tells."""
-    cores = os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load <= cores:
-        return ()
-    return (f"the machine is busy (load {load:.1f} on {cores} processors); `llmrun inspect --refresh` when it is not",)
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:
