@@ -1,0 +1,33 @@
+/* Numbers of 16 bits at any address, in plain C. */
+#ifndef LLMRUN_CONVERT_H
+#define LLMRUN_CONVERT_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline float float_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline uint16_t bits16_at(const void *at) {
+    uint16_t bits;
+    memcpy(&bits, at, 2);
+    return bits;
+}
+
+static inline float float_of_bf16(uint16_t bits) { return float_of_bits((uint32_t)bits << 16); }
+
+/* Exponent and mantissa move to their places in a float, which is then scaled by 2^112: subnormals come right too. */
+static inline float float_of_half(uint16_t bits) {
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, rest = bits & 0x7fff;
+    if (rest >= 0x7c00) return float_of_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+    return float_of_bits(sign | rest << 13) * 0x1p112f;
+}
+
+static inline float half_at(const void *at) { return float_of_half(bits16_at(at)); }
+
+static inline float bf16_at(const void *at) { return float_of_bf16(bits16_at(at)); }
+
+#endif

@@ -1,0 +1,68 @@
+/* The C interface of llmrun's kernels: what ctypes loads. Weights are as they lie in a file, activations fp32. */
+#ifndef LLMRUN_H
+#define LLMRUN_H
+
+#if defined(__GNUC__)
+#define LLMRUN_API __attribute__((visibility("default")))
+#else
+#define LLMRUN_API
+#endif
+
+/* ggml's own numbers of the formats */
+enum {
+    LLMRUN_F32 = 0,
+    LLMRUN_F16 = 1,
+    LLMRUN_Q4_0 = 2,
+    LLMRUN_Q4_1 = 3,
+    LLMRUN_Q5_0 = 6,
+    LLMRUN_Q5_1 = 7,
+    LLMRUN_Q8_0 = 8,
+    LLMRUN_Q4_K = 12,
+    LLMRUN_Q5_K = 13,
+    LLMRUN_Q6_K = 14,
+    LLMRUN_BF16 = 30
+};
+
+typedef struct llmrun_pool llmrun_pool; /* threads and their grow-only workspaces */
+
+/* `rows` rows of `row_bytes` contiguous bytes, at any address: nothing is aligned, nothing is read behind the last. */
+typedef struct {
+    int format;
+    long rows, columns;
+    const void *data;
+    long row_bytes;
+} llmrun_matrix;
+
+/* Attention of `queries` new tokens over `tokens` of a cache, of which the last `queries` are the new ones themselves.
+ * Query head h reads key head h / group. Strides of keys and values are in elements, those within a head's
+ * `head_dim` are 1; query and out are (kv_heads * group, queries, head_dim), contiguous. */
+typedef struct {
+    int format; /* of keys and values: LLMRUN_F32, LLMRUN_F16 or LLMRUN_BF16 */
+    long kv_heads, group, queries, tokens, head_dim;
+    const float *query;
+    const void *keys, *values;
+    long key_head, key_token, value_head, value_token;
+    long window;   /* a token sees itself and the window - 1 before it; 0: all */
+    float scale;   /* of the products, before softcap */
+    float softcap; /* softcap * tanh(product / softcap); 0: none */
+    float *out;
+} llmrun_attention_job;
+
+LLMRUN_API int llmrun_abi(void); /* 1 */
+/* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
+LLMRUN_API const char *llmrun_variant(void);
+
+/* threads: with the one that calls; NULL where there is no memory for it. A pool serves one call at a time. */
+LLMRUN_API llmrun_pool *llmrun_pool_new(int threads);
+LLMRUN_API void llmrun_pool_free(llmrun_pool *pool);
+LLMRUN_API int llmrun_pool_threads(const llmrun_pool *pool);
+
+LLMRUN_API int llmrun_supports(int format); /* 1 where llmrun_linear multiplies by it */
+/* y[t * rows + r] = sum over c of W[r, c] * x[t * columns + c], tokens >= 1. 0: done, -1: no memory, -2: bad arguments */
+LLMRUN_API int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
+/* One row to float, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
+LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
+/* 0: done, -1: no memory, -2: bad arguments */
+LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job);
+
+#endif

@@ -1,0 +1,23 @@
+/* Eight floats at a time. */
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m256 vf;
+enum { LANES = 8, REGISTERS = 16 };
+
+static inline vf vf_zero(void) { return _mm256_setzero_ps(); }
+static inline vf vf_set(float value) { return _mm256_set1_ps(value); }
+static inline vf vf_load(const void *at) { return _mm256_loadu_ps(at); }
+static inline void vf_store(float *at, vf a) { _mm256_storeu_ps(at, a); }
+static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline float vf_sum(vf a) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+static inline vf vf_load_f16(const void *at) { return _mm256_cvtph_ps(_mm_loadu_si128(at)); }
+static inline vf vf_load_bf16(const void *at) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)), 16));
+}

@@ -1,0 +1,19 @@
+/* Sixteen floats at a time. */
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 vf;
+enum { LANES = 16, REGISTERS = 32 };
+
+static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
+static inline vf vf_set(float value) { return _mm512_set1_ps(value); }
+static inline vf vf_load(const void *at) { return _mm512_loadu_ps(at); }
+static inline void vf_store(float *at, vf a) { _mm512_storeu_ps(at, a); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
+static inline vf vf_load_f16(const void *at) { return _mm512_cvtph_ps(_mm256_loadu_si256(at)); }
+static inline vf vf_load_bf16(const void *at) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(at)), 16));
+}

@@ -1,0 +1,19 @@
+/* Four floats at a time. */
+#include <arm_neon.h>
+#include <stdint.h>
+
+typedef float32x4_t vf;
+enum { LANES = 4, REGISTERS = 32 };
+
+static inline vf vf_zero(void) { return vdupq_n_f32(0); }
+static inline vf vf_set(float value) { return vdupq_n_f32(value); }
+static inline vf vf_load(const void *at) { return vreinterpretq_f32_u8(vld1q_u8(at)); }
+static inline void vf_store(float *at, vf a) { vst1q_f32(at, a); }
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline float vf_sum(vf a) { return vaddvq_f32(a); }
+static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
+static inline vf vf_load_bf16(const void *at) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(at)), 16));
+}

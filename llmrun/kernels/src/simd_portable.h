@@ -1,0 +1,29 @@
+/* Four floats at a time, in the compiler's own vectors (GCC and clang have them for every CPU). */
+#include <stdint.h>
+#include <string.h>
+
+#include "convert.h"
+
+typedef float vf __attribute__((vector_size(16)));
+enum { LANES = 4, REGISTERS = 16 };
+
+static inline vf vf_set(float value) { return (vf){value, value, value, value}; }
+static inline vf vf_zero(void) { return vf_set(0); }
+static inline vf vf_load(const void *at) {
+    vf a;
+    memcpy(&a, at, sizeof a);
+    return a;
+}
+static inline void vf_store(float *at, vf a) { memcpy(at, &a, sizeof a); }
+static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+static inline vf vf_load_f16(const void *at) {
+    const char *bytes = at;
+    return (vf){half_at(bytes), half_at(bytes + 2), half_at(bytes + 4), half_at(bytes + 6)};
+}
+static inline vf vf_load_bf16(const void *at) {
+    const char *bytes = at;
+    return (vf){bf16_at(bytes), bf16_at(bytes + 2), bf16_at(bytes + 4), bf16_at(bytes + 6)};
+}
