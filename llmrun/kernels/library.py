@@ -1,0 +1,103 @@
+"""The kernels' shared library through ctypes: its functions with the types that `src/llmrun.h` gives them."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+ABI = 1
+"""What `llmrun_abi` says if the library was built from the header that this module follows."""
+
+
+class Matrix(ctypes.Structure):
+    """`llmrun_matrix`: rows of packed weights; `format` is `WeightFormat.number`."""
+
+    _fields_ = (
+        ("format", c_int),
+        ("rows", c_long),
+        ("columns", c_long),
+        ("data", c_void_p),
+        ("row_bytes", c_long),
+    )
+
+
+class AttentionJob(ctypes.Structure):
+    """`llmrun_attention_job`: strides of keys and values in elements, `window` and `softcap` 0 for none."""
+
+    _fields_ = (
+        ("format", c_int),
+        ("kv_heads", c_long),
+        ("group", c_long),
+        ("queries", c_long),
+        ("tokens", c_long),
+        ("head_dim", c_long),
+        ("query", c_void_p),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("key_head", c_long),
+        ("key_token", c_long),
+        ("value_head", c_long),
+        ("value_token", c_long),
+        ("window", c_long),
+        ("scale", c_float),
+        ("softcap", c_float),
+        ("out", c_void_p),
+    )
+
+
+SIGNATURES = {  # name: what it returns, what it takes
+    "llmrun_abi": (c_int, []),
+    "llmrun_variant": (c_char_p, []),
+    "llmrun_supports": (c_int, [c_int]),
+    "llmrun_pool_new": (c_void_p, [c_int]),
+    "llmrun_pool_free": (None, [c_void_p]),
+    "llmrun_pool_threads": (c_int, [c_void_p]),
+    "llmrun_linear": (c_int, [c_void_p, POINTER(Matrix), c_void_p, c_long, c_void_p]),
+    "llmrun_dequantise": (c_int, [c_int, c_void_p, c_long, c_void_p]),
+    "llmrun_attention": (c_int, [c_void_p, POINTER(AttentionJob)]),
+}
+
+
+class Library:
+    """One loaded library. `functions` has its C functions, which take addresses and check no memory.
+
+    Args:
+        path: of the shared library.
+
+    Raises:
+        OSError: it cannot be loaded.
+        ValueError: it is none of ours, or built from another version of the header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.functions = ctypes.CDLL(str(path))
+        try:
+            for name, (returned, taken) in SIGNATURES.items():
+                function = getattr(self.functions, name)
+                function.restype, function.argtypes = returned, taken
+        except AttributeError as error:
+            raise ValueError(f"{path} has no kernels: {error}") from error
+        if self.functions.llmrun_abi() != ABI:
+            raise ValueError(f"{path} was built from another version of llmrun: build it again")
+
+    @property
+    def variant(self) -> str:
+        """The instruction set that was picked: `avx512`, `avx2`, `neon` or `portable`."""
+        name: bytes = self.functions.llmrun_variant()
+        return name.decode()
+
+
+def find_library(folder: Path | None = None) -> Library | None:
+    """The library that was built with this package (in `folder`), or `None`: there is none, or none that fits."""
+    folder = folder or Path(__file__).parent
+    for suffix in EXTENSION_SUFFIXES:
+        path = folder / f"_llmrun{suffix}"
+        if path.exists():
+            try:
+                return Library(path)
+            except (OSError, ValueError):
+                continue
+    return None

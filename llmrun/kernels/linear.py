@@ -1,0 +1,151 @@
+"""Products with packed weights, and attention to a cache, on the CPU: the C kernels for torch's tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import torch
+
+from llmrun.formats import FORMATS, WeightFormat
+from llmrun.kernels.library import AttentionJob, Library, Matrix
+
+NO_MEMORY = -1
+CACHE_FORMATS = {
+    torch.float32: FORMATS["F32"].number,
+    torch.float16: FORMATS["F16"].number,
+    torch.bfloat16: FORMATS["BF16"].number,
+}
+
+
+class Kernels:
+    """The kernels with a pool of threads of their own.
+
+    Calls from several Python threads wait for each other; the interpreter's lock is released while one runs.
+
+    Args:
+        library: what `find_library` found.
+        threads: that compute, with the calling one.
+
+    Raises:
+        ValueError: there is no library, or less than one thread.
+        MemoryError: no memory for the threads.
+    """
+
+    def __init__(self, library: Library | None, threads: int) -> None:
+        if library is None:
+            raise ValueError("the kernels were not built: install llmrun where there is a C compiler")
+        if threads < 1:
+            raise ValueError(f"{threads} threads cannot compute")
+        self._functions = library.functions
+        self._lock = threading.Lock()
+        self._pool: int | None = self._functions.llmrun_pool_new(threads)
+        if not self._pool:
+            raise MemoryError(f"no memory for {threads} threads")
+        self.threads: int = self._functions.llmrun_pool_threads(self._pool)
+        self.variant = library.variant
+
+    def supports(self, format_name: str) -> bool:
+        """Whether `linear` multiplies by weights of this format."""
+        fmt = FORMATS.get(format_name)
+        return fmt is not None and bool(self._functions.llmrun_supports(fmt.number))
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+        """`x @ W.T`: `(T, columns)` fp32 by `(rows, row_bytes)` of uint8 to `(T, rows)` fp32.
+
+        Formats of integers round `x` to int8 in groups of 32. Rows of `weight` may lie apart, but not within.
+
+        Raises:
+            ValueError: shapes, dtypes or layout are others than these.
+            MemoryError: no memory for the threads' workspaces.
+        """
+        if x.dtype != torch.float32 or x.ndim != 2 or x.shape[1] != columns or not x.is_contiguous():
+            raise ValueError(f"activations must be contiguous fp32 (T, {columns}), not {x.dtype} {tuple(x.shape)}")
+        if weight.dtype != torch.uint8 or weight.ndim != 2 or weight.shape[1] != fmt.row_bytes(columns):
+            raise ValueError(f"{fmt.name} weights must be uint8 (rows, {fmt.row_bytes(columns)}), not {weight.shape}")
+        if weight.stride(1) != 1 or x.device.type != "cpu" or weight.device.type != "cpu":
+            raise ValueError("the kernels take contiguous rows in memory")
+        y = x.new_empty(x.shape[0], weight.shape[0])
+        if y.numel():
+            row_stride = weight.stride(0) if weight.shape[0] > 1 else weight.shape[1]
+            matrix = Matrix(fmt.number, weight.shape[0], columns, weight.data_ptr(), row_stride)
+            with self._lock:
+                self._check(
+                    self._functions.llmrun_linear(
+                        self._pool, ctypes.byref(matrix), x.data_ptr(), x.shape[0], y.data_ptr()
+                    )
+                )
+        return y
+
+    def attention(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scale: float,
+        *,
+        window: int = 0,
+        softcap: float = 0.0,
+    ) -> torch.Tensor:
+        """Causal attention of the newest tokens to a cache which they are in.
+
+        Args:
+            query: `(H, T, D)` fp32, of the last `T` of the `S` tokens.
+            keys: `(H_kv, S, D)` F32, F16 or BF16, a view of a larger cache if need be; query head `h` has the keys of
+                head `h // (H / H_kv)`.
+            values: the same.
+            scale: of the products of query and key.
+            window: a token sees itself and the `window - 1` before it; 0: all.
+            softcap: `softcap * tanh(product / softcap)` before the softmax; 0: none.
+
+        Returns:
+            `(H, T, D)` fp32.
+
+        Raises:
+            ValueError: shapes, dtypes or layout are others than these.
+            MemoryError: no memory for the threads' workspaces.
+        """
+        heads, queries, head_dim = query.shape
+        kv_heads, tokens, _ = keys.shape
+        if keys.shape != values.shape or keys.shape[2] != head_dim or heads % kv_heads or not 0 < queries <= tokens:
+            raise ValueError(f"queries {tuple(query.shape)} do not fit keys {tuple(keys.shape)}, {tuple(values.shape)}")
+        if query.dtype != torch.float32 or keys.dtype not in CACHE_FORMATS or values.dtype != keys.dtype:
+            raise ValueError(f"no attention of {query.dtype} to {keys.dtype} and {values.dtype}")
+        if keys.stride(2) != 1 or values.stride(2) != 1:
+            raise ValueError("a head's key must be contiguous")
+        query = query.contiguous()
+        out = torch.empty_like(query)
+        job = AttentionJob(
+            CACHE_FORMATS[keys.dtype],
+            kv_heads,
+            heads // kv_heads,
+            queries,
+            tokens,
+            head_dim,
+            query.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            *keys.stride()[:2],
+            *values.stride()[:2],
+            window,
+            scale,
+            softcap,
+            out.data_ptr(),
+        )
+        with self._lock:
+            self._check(self._functions.llmrun_attention(self._pool, ctypes.byref(job)))
+        return out
+
+    def close(self) -> None:
+        """Ends the threads and frees their memory; nothing can be computed after that."""
+        with self._lock:
+            if self._pool:
+                self._functions.llmrun_pool_free(self._pool)
+            self._pool = None
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status == NO_MEMORY:
+            raise MemoryError("no memory for the kernels' workspaces")
+        if status:
+            raise ValueError("the kernels refuse these arguments")
