@@ -23,7 +23,7 @@ Tensors = list[tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Llama."""
+    """The sizes of a Llama, or of what is near enough: biases and norms of heads are left out, a few KiB a layer."""
 
     hidden_size: int
     intermediate_size: int
@@ -33,10 +33,11 @@ class Shape:
     vocab_size: int
     context_tokens: int
     tied: bool = False
+    own_head_dim: int | None = None  # where it is not hidden_size / n_heads
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // self.n_heads
+        return self.own_head_dim or self.hidden_size // self.n_heads
 
     def config(self) -> dict[str, object]:
         """What config.json says."""
@@ -58,13 +59,15 @@ class Shape:
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes in the order of execution."""
-        hidden, inner, kv = self.hidden_size, self.intermediate_size, self.n_kv_heads * self.head_dim
+        hidden, inner = self.hidden_size, self.intermediate_size
+        queries, keys = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         yield "model.embed_tokens.weight", (self.vocab_size, hidden)
         for layer in range(self.n_layers):
             prefix = f"model.layers.{layer}"
             yield f"{prefix}.input_layernorm.weight", (hidden,)
-            for name, rows in (("q", hidden), ("k", kv), ("v", kv), ("o", hidden)):
+            for name, rows in (("q", queries), ("k", keys), ("v", keys)):
                 yield f"{prefix}.self_attn.{name}_proj.weight", (rows, hidden)
+            yield f"{prefix}.self_attn.o_proj.weight", (hidden, queries)
             yield f"{prefix}.post_attention_layernorm.weight", (hidden,)
             yield f"{prefix}.mlp.gate_proj.weight", (inner, hidden)
             yield f"{prefix}.mlp.up_proj.weight", (inner, hidden)
@@ -74,11 +77,15 @@ class Shape:
             yield "lm_head.weight", (self.vocab_size, hidden)
 
 
-SHAPES: Mapping[str, Shape] = {
+SHAPES: Mapping[str, Shape] = {  # from the config.json of each
     "SmolLM2-135M": Shape(576, 1536, 30, 9, 3, 49152, 8192, tied=True),
     "SmolLM2-inflated": Shape(576, 60000, 38, 9, 3, 49152, 8192, tied=True),  # 8 GB: larger than a small machine's RAM
+    "Llama-3.2-1B": Shape(2048, 8192, 16, 32, 8, 128256, 131072, tied=True),
+    "Llama-3.2-3B": Shape(3072, 8192, 28, 24, 8, 128256, 131072, tied=True),
     "Llama-2-7B": Shape(4096, 11008, 32, 32, 32, 32000, 4096),
     "Llama-3.1-8B": Shape(4096, 14336, 32, 32, 8, 128256, 131072),
+    "Llama-2-13B": Shape(5120, 13824, 40, 40, 40, 32000, 4096),
+    "Qwen3-32B": Shape(5120, 25600, 64, 64, 8, 151936, 40960, own_head_dim=128),
     "Llama-3.1-70B": Shape(8192, 28672, 80, 64, 8, 128256, 131072),
     "Llama-3.1-405B": Shape(16384, 53248, 126, 128, 8, 128256, 131072),
 }
