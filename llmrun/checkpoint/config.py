@@ -8,6 +8,7 @@ from typing import Any
 from llmrun.checkpoint import families
 from llmrun.checkpoint.families import ALTERNATIVE_KEYS, FAMILIES, Family
 from llmrun.checkpoint.files import Files
+from llmrun.checkpoint.quantised import refuse_quantised
 from llmrun.checkpoint.strict_json import MAX_CONFIG_BYTES, read_json
 from llmrun.checkpoint.windows import kv_windows
 from llmrun.errors import CheckpointError
@@ -32,6 +33,7 @@ class ModelConfig:
     vocab_size: int
     context_tokens: int
     tied: bool | None  # None: tied if the checkpoint has no head of its own
+    torch_dtype: str  # torch's name of the dtype that it was saved in, empty where it is not said
     raw: dict[str, Any]
 
     def windows(self) -> tuple[int | None, ...]:
@@ -63,14 +65,7 @@ def read_config(files: Files, *, trust_remote_code: bool = False) -> ModelConfig
 
 
 def _refuse_formats(raw: dict[str, Any]) -> None:
-    quantization = raw.get("quantization_config") or raw.get("compression_config")
-    if quantization:
-        method = quantization.get("quant_method", "unnamed") if isinstance(quantization, dict) else "unnamed"
-        raise CheckpointError(
-            "unsupported-format",
-            f"the checkpoint is quantised ({method!s:.40}), which llmrun cannot run yet",
-            hint="use the checkpoint in bf16, fp16 or fp32 that it was made from",
-        )
+    refuse_quantised(raw.get("quantization_config") or raw.get("compression_config"))
     for key in families.EXPERT_COUNT_KEYS:
         count = raw.get(key)
         if type(count) is int and count > 1:
@@ -142,6 +137,7 @@ def _numbers(raw: dict[str, Any], architecture: str, model_type: str) -> ModelCo
         vocab_size=_count(raw, "vocab_size"),
         context_tokens=_count(raw, "context_tokens", DEFAULT_CONTEXT_TOKENS),
         tied=family.tied if tied is None else bool(tied),
+        torch_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "").removeprefix("torch."),
         raw=raw,
     )
 

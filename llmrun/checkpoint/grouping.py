@@ -11,9 +11,9 @@ from llmrun.checkpoint import families
 from llmrun.checkpoint.config import mixture_of_experts
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.errors import CheckpointError
+from llmrun.formats import FORMATS
 
-RUNNABLE_DTYPES = ("BF16", "F16", "F32")
-# integers and eight-bit floats as weights mean quantised weights
+# integers and eight-bit floats as weights, where nothing says what they are, mean quantised weights
 _QUANTISED_DTYPES = ("U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F4")
 _LAYER = re.compile(r"(?P<prefix>(?:[A-Za-z_]\w*\.)*?)(?P<index>0|[1-9]\d{0,5})\.(?P<rest>.+)")
 
@@ -82,17 +82,15 @@ def _check_runnable(tensor: TensorSpec) -> None:
         raise mixture_of_experts(f"tensor {tensor.name!r:.120}")
     if "language_model." in tensor.name:
         raise CheckpointError("unsupported-architecture", f"a multimodal checkpoint (tensor {tensor.name!r:.120})")
-    if tensor.dtype in RUNNABLE_DTYPES:
+    if tensor.dtype in FORMATS:
         return
     if tensor.dtype in _QUANTISED_DTYPES or tensor.dtype.startswith(("F8_", "F6_")):
         raise CheckpointError(
             "unsupported-format",
-            f"{tensor.name!r:.120} is {tensor.dtype}: quantised weights cannot run yet",
-            hint="use the checkpoint in bf16, fp16 or fp32",
+            f"{tensor.name!r:.120} is {tensor.dtype}, and nothing says how it is quantised",
+            hint="use the checkpoint in bf16, fp16 or fp32, or a .gguf file of it",
         )
-    raise CheckpointError(
-        "wrong-dtype", f"{tensor.name!r:.120} is {tensor.dtype}; llmrun runs {', '.join(RUNNABLE_DTYPES)}"
-    )
+    raise CheckpointError("wrong-dtype", f"{tensor.name!r:.120} is {tensor.dtype}; llmrun runs {', '.join(FORMATS)}")
 
 
 def _layers(tensors: Mapping[str, TensorSpec], n_layers: int) -> tuple[str, tuple[tuple[TensorSpec, ...], ...]]:

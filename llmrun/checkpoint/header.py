@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from llmrun.checkpoint.files import Files
+from llmrun.checkpoint.packed import FORMATS_KEY, as_packed
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.checkpoint.strict_json import parse_object
 from llmrun.errors import CheckpointError
@@ -29,8 +30,11 @@ _DTYPE_BITS |= dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F
 def read_header(files: Files, file: str) -> tuple[TensorSpec, ...]:
     """The tensors of the shard ``file``, in the order in which they lie in it.
 
+    Matrices in llmrun's own packed formats come as what they are, ``(rows, columns)`` of weights.
+
     Raises:
-        CheckpointError: ``truncated-shard``, ``missing-shard``, ``broken-header``, ``unreadable``.
+        CheckpointError: ``truncated-shard``, ``missing-shard``, ``broken-header``, ``unreadable``,
+            ``unsupported-format``.
     """
     file_bytes = files.nbytes(file)
     start = files.read(file, 0, min(FIRST_BYTES, file_bytes))
@@ -43,12 +47,13 @@ def read_header(files: Files, file: str) -> tuple[TensorSpec, ...]:
             "truncated-shard", f"{file} ended {data_start - len(data):,} bytes before the end of its header"
         )
     entries = parse_object(data[8:], name=file, reference="broken-header")
-    if not isinstance(entries.pop("__metadata__", {}), dict):
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
         raise _broken(file, "its __metadata__ is not an object")
     tensors = [_tensor(file, name, entry, data_start) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     _check_contiguous(tensors, file, data_start, file_bytes)
-    return tuple(tensors)
+    return as_packed(tensors, metadata[FORMATS_KEY], file) if FORMATS_KEY in metadata else tuple(tensors)
 
 
 def _header_length(prefix: bytes, file: str, file_bytes: int) -> int:

@@ -14,8 +14,9 @@ from llmrun.checkpoint.grouping import Groups, by_place, check_complete, group
 from llmrun.checkpoint.shards import read_tensors
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
 from llmrun.errors import CheckpointError
+from llmrun.formats import FORMATS, weight_format
 
-_ELEMENT_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+_TORCH_NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool = False) -> ModelSpec:
@@ -40,8 +41,8 @@ def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = Fals
     windows = config.windows()
     check_complete(groups.layers, windows)
     embedding, head, tied = _ends(files, config, groups)
-    dtype = _main_dtype(groups)
-    kv_bytes = 2 * config.n_kv_heads * config.head_dim * _ELEMENT_BYTES[dtype]  # keys and values
+    dtype = _main_dtype(groups, config)
+    kv_bytes = 2 * config.n_kv_heads * config.head_dim * weight_format(dtype).block_bytes  # keys and values
     layers = tuple(
         UnitSpec(f"layer {n}", UnitKind.LAYER, n, tensors, 2 * _matrix_params(tensors), kv_bytes, windows[n])
         for n, tensors in enumerate(groups.layers)
@@ -108,13 +109,14 @@ def _check_vocabulary(tensor: TensorSpec, vocab_size: int) -> None:
         )
 
 
-def _main_dtype(groups: Groups) -> str:
-    """The dtype that holds most bytes of the layers."""
+def _main_dtype(groups: Groups, config: ModelConfig) -> str:
+    """The dtype that holds most bytes of the layers; where that is a packed format, what config.json names."""
     nbytes: Counter[str] = Counter()
     for tensors in groups.layers:
         for tensor in tensors:
             nbytes[tensor.dtype] += tensor.nbytes
-    return max(sorted(nbytes), key=lambda dtype: nbytes[dtype])
+    main = max(sorted(nbytes), key=lambda dtype: nbytes[dtype])
+    return main if FORMATS[main].is_plain else _TORCH_NAMES.get(config.torch_dtype, "BF16")
 
 
 def _matrix_params(tensors: Iterable[TensorSpec]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -29,8 +31,10 @@ class TensorSpec:
     file: str  # shard, relative to the folder of the checkpoint
     offset: int  # of its first byte, counted from the start of the file
     nbytes: int
-    dtype: str  # safetensors' own name: BF16, F16, F32
-    shape: tuple[int, ...]
+    dtype: str  # its format by the name in ``llmrun.formats``: BF16, F16, F32, Q8_0, Q4_K, ...
+    shape: tuple[int, ...]  # of its weights, however they are packed: (rows, columns) of a matrix
+    paired_head_dim: int | None = None  # rows of each head lie as pairs (x0 y0 x1 y1), not as halves (x0 x1 y0 y1)
+    minus_one: bool = False  # the weights are what is stored less one
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class ModelSpec:
     folder: str  # absolute; hf://... or gguf://... where only the headers are known
     architecture: str  # class name in transformers: LlamaForCausalLM
     model_type: str  # transformers' name of the family: llama
-    dtype: str  # of the computation: BF16, F16, F32
+    dtype: str  # plain, of the computation on a GPU and of the KV cache: BF16, F16, F32
     n_layers: int
     hidden_size: int
     intermediate_size: int
@@ -106,11 +110,28 @@ class ModelSpec:
         """Multiply-adds counted as two, attention over the past left out."""
         return sum(unit.flops_per_token for unit in self.units)
 
-    @property
+    @cached_property
+    def weight_formats(self) -> Mapping[str, int]:
+        """Bytes in each format, that of most bytes first; a tied matrix is counted once."""
+        nbytes: Counter[str] = Counter()
+        for unit in self.units:
+            for tensor in unit.tensors:
+                nbytes[tensor.dtype] += tensor.nbytes
+        return dict(nbytes.most_common())
+
+    @cached_property
     def layer_shape(self) -> str:
         """What decides how fast its layers compute, in words: models that share it share measured figures."""
         heads = f"{self.n_heads}/{self.n_kv_heads} heads of {self.head_dim}"
-        return f"{self.model_type} {self.hidden_size} x {self.intermediate_size}, {heads}, {self.dtype}"
+        said = f"{self.model_type} {self.hidden_size} x {self.intermediate_size}, {heads}, {self.dtype}"
+        formats = self._layer_formats
+        return said if formats <= {self.dtype} else f"{said}, {'+'.join(sorted(formats))}"
+
+    @property
+    def _layer_formats(self) -> set[str]:
+        """The formats of the matrices of its layers."""
+        layers = (unit for unit in self.units if unit.kind is UnitKind.LAYER)
+        return {tensor.dtype for unit in layers for tensor in unit.tensors if len(tensor.shape) > 1}
 
     def unit(self, name: str) -> UnitSpec:
         """The unit of that name.

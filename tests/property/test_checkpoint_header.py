@@ -9,6 +9,7 @@ from tiny_checkpoint import header_of, llama_tensors, shard_bytes, write_config
 
 from llmrun.checkpoint import ModelSpec, read_spec
 from llmrun.errors import CheckpointError
+from llmrun.formats import FORMATS
 
 HEADER = header_of(llama_tensors())
 DATA_NBYTES = max(entry["data_offsets"][1] for name, entry in HEADER.items() if name != "__metadata__")
@@ -69,6 +70,27 @@ def test_a_strange_entry_is_read_or_refused(folder: Path, name: str, entry: Any)
 @settings(deadline=None)
 def test_any_header_is_refused_when_the_tensors_are_not_there(folder: Path, header: dict[str, Any]) -> None:
     assert isinstance(outcome(folder, shard_bytes(json.dumps(header).encode(), 100)), CheckpointError)
+
+
+@given(
+    st.one_of(st.sampled_from(["Q8_0", "Q4_K", "BF16", "Q2_K"]), junk),
+    st.dictionaries(st.sampled_from([*HEADER, "absent"]), junk, max_size=1),
+    st.sampled_from([[16, 8], [8, 34], [2, 144], [0, 34], [272]]),
+)
+@settings(deadline=None)
+def test_strange_formats_are_read_as_what_fits_the_bytes_or_refused(
+    folder: Path, claimed: Any, others: dict[str, Any], shape: list[int]
+) -> None:
+    """The first matrix is bytes of some shape, and the header says any formats."""
+    name = "model.layers.0.self_attn.qkv.weight"
+    tensors = llama_tensors() | {name: ("U8", tuple(shape))}
+    header = header_of(tensors)
+    end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
+    header["__metadata__"]["llmrun.formats"] = json.dumps({name: claimed} | others)
+    got = outcome(folder, shard_bytes(json.dumps(header).encode(), end))
+    if isinstance(got, ModelSpec):
+        tensor = next(tensor for tensor in got.unit("layer 0").tensors if tensor.name == name)
+        assert tensor.nbytes == tensor.shape[0] * FORMATS[tensor.dtype].row_bytes(tensor.shape[1])
 
 
 @given(st.integers(0, len(FILE) - 1), st.integers(0, 255))
