@@ -1,10 +1,12 @@
-"""Benchmark rows made by hand: ``made_row(n_gen=64, cache_state="cold")``."""
+"""Benchmark rows made by hand, ``made_row(n_gen=64, cache_state="cold")``, and what is written of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from llmrun.bench.formats import writer
 from llmrun.bench.row import Row
 from llmrun.units import GIB, MIB
 
@@ -51,3 +53,14 @@ def made_row(rates_ts: Sequence[float] | None = None, **changes: Any) -> Row:
         n_tokens = values["n_prompt"] + values["n_gen"]
         values["samples_ns"] = tuple(round(n_tokens * 1e9 / rate) for rate in rates_ts)
     return Row(**values)
+
+
+def text_of(kind: str, rows: Iterable[Row]) -> str:
+    """All that the writer of a format writes of the rows."""
+    stream = io.StringIO()
+    out = writer(kind, stream)
+    out.begin()
+    for row in rows:
+        out.row(row)
+    out.end()
+    return stream.getvalue()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from golden_files import held
-from made_rows import made_row
+from made_rows import made_row, text_of
 
-from llmrun.bench.formats import writer
 from llmrun.tui.bars import has_blocks, sweep_text
 from llmrun.units import GIB
 
@@ -39,13 +38,7 @@ def swept():
 
 
 def test_the_table():
-    stream = io.StringIO()
-    out = writer("md", stream)
-    out.begin()
-    for row in ROWS:
-        out.row(row)
-    out.end()
-    held(stream.getvalue(), FOLDER / "bench_table.txt")
+    held(text_of("md", ROWS), FOLDER / "bench_table.txt")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_rows import PLAIN, made_row
+from made_rows import PLAIN, made_row, text_of
 
 from llmrun.bench.counts import parse_counts
-from llmrun.bench.formats import FORMATS, TABLE, writer
+from llmrun.bench.formats import FORMATS, TABLE
 from llmrun.bench.markdown import header
 from llmrun.bench.record import record, sql_types
 from llmrun.bench.row import Row
@@ -46,16 +46,6 @@ FIELDS = {
 } | {"n_gen": st.integers(1, MOST), "sweep": st.none() | names.filter(bool), "seed": st.integers(-MOST, MOST)}
 rows_of = st.lists(st.builds(Row, **FIELDS), max_size=3)
 NAMED = [made_row(model_type='it\'s\n"one", 模型|'), made_row(vram_peak_bytes=5, sweep="2GiB", n_prompt=512)]
-
-
-def text_of(kind, rows):
-    stream = io.StringIO()
-    out = writer(kind, stream)
-    out.begin()
-    for row in rows:
-        out.row(row)
-    out.end()
-    return stream.getvalue()
 
 
 def from_csv(text):

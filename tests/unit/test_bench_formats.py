@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_rows import made_row
+from made_rows import made_row, text_of
 
 from llmrun.bench.formats import FORMATS, writer
 from llmrun.bench.record import sql_types
@@ -30,16 +30,6 @@ class Recorder(io.StringIO):
     def flush(self):
         super().flush()
         self.flushed.append(self.getvalue())
-
-
-def text_of(kind, rows):
-    stream = io.StringIO()
-    out = writer(kind, stream)
-    out.begin()
-    for row in rows:
-        out.row(row)
-    out.end()
-    return stream.getvalue()
 
 
 def write(tmp_path, text) -> Path:
