@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from llmrun.bench.formats import writer
 from llmrun.bench.row import Row
@@ -55,12 +55,16 @@ def made_row(rates_ts: Sequence[float] | None = None, **changes: Any) -> Row:
     return Row(**values)
 
 
-def text_of(kind: str, rows: Iterable[Row]) -> str:
-    """All that the writer of a format writes of the rows."""
-    stream = io.StringIO()
+def write_rows(kind: str, rows: Iterable[Row], stream: TextIO) -> None:
     out = writer(kind, stream)
     out.begin()
     for row in rows:
         out.row(row)
     out.end()
+
+
+def text_of(kind: str, rows: Iterable[Row]) -> str:
+    """All that the writer of a format writes of the rows where nobody looks on."""
+    stream = io.StringIO()
+    write_rows(kind, rows, stream)
     return stream.getvalue()

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TextIO
 
-from llmrun.bench.markdown import header, line
+from llmrun.bench.markdown import ALL, caption, fitting, header, line
 from llmrun.bench.record import flat, record, sql_types
 from llmrun.bench.row import Row
 from llmrun.errors import UsageError
@@ -44,15 +45,32 @@ class Writer(ABC):
 
 
 class MarkdownWriter(Writer):
-    """A table with llama-bench's columns and some of ours, aligned as it grows."""
+    """A table with llama-bench's columns and some of ours, aligned as it grows; what fits, in a narrow terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._columns = _terminal_columns(stream)
+        self._names = fitting(self._columns)
+        self._caption = ""
 
     def begin(self) -> None:
-        """The names of the columns."""
-        self._write(header())
+        """The names of the columns, where there is no caption to come before them."""
+        if self._names == ALL:
+            self._write(header())
 
     def row(self, row: Row) -> None:
-        """One line."""
-        self._write(line(row, self._stream.encoding))
+        """One line, in a narrow terminal below its caption."""
+        text = line(row, self._stream.encoding, self._names)
+        if self._columns and self._names != ALL:
+            text = self._head(row, self._columns) + text
+        self._write(text)
+
+    def _head(self, row: Row, columns: int) -> str:
+        """Caption and names where they are not above already."""
+        before, self._caption = self._caption, caption(row, columns)
+        if self._caption == before:
+            return ""
+        return ("\n" if before else "") + f"{self._caption}\n{header(self._names)}"
 
 
 class CsvWriter(Writer):
@@ -140,3 +158,11 @@ def _sql(value: int | float | str | None) -> str:
     if value is None:
         return "NULL"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+def _terminal_columns(stream: TextIO) -> int | None:
+    """``None`` where the stream is no terminal, or one that does not say how wide it is."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None

@@ -1,11 +1,14 @@
 """What a benchmark prints in a terminal, word for word. To renew after a change: LLMRUN_WRITE_GOLDEN=1."""
 
 import io
+import os
+import pty
+import termios
 from pathlib import Path
 
 import pytest
 from golden_files import held
-from made_rows import made_row, text_of
+from made_rows import made_row, text_of, write_rows
 
 from llmrun.tui.bars import has_blocks, sweep_text
 from llmrun.units import GIB
@@ -39,6 +42,29 @@ def swept():
 
 def test_the_table():
     held(text_of("md", ROWS), FOLDER / "bench_table.txt")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_in_a_terminal(width):
+    """What is longer than its column makes its own line longer, and no other."""
+    text = on_a_terminal(ROWS, width)
+    assert sorted(map(len, text.splitlines()))[-2] <= width
+    held(text, FOLDER / f"bench_table_{width}.txt")
+
+
+def test_a_wide_terminal_has_the_table_of_a_pipe():
+    assert on_a_terminal(ROWS, 200) == text_of("md", ROWS)
+
+
+def on_a_terminal(rows, width):
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, width))
+    stream = io.StringIO()
+    stream.fileno = lambda: slave
+    write_rows("md", rows, stream)
+    os.close(slave)
+    os.close(master)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
