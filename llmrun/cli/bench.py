@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from llmrun.cli import complete, options
+from llmrun.cli import bench_options as own
+from llmrun.cli import options
 from llmrun.cli.bench_after import ask_afterwards, finish
 from llmrun.cli.run import RunSettings
 from llmrun.errors import UsageError
@@ -21,108 +21,31 @@ if TYPE_CHECKING:
 
 N_PROMPT, N_GEN, N_DEPTH = ("512",), ("128",), ("0",)
 DEFAULT_TOLERANCE = 0.05
-_FORMATS = complete.choices("md", "csv", "json", "jsonl", "sql")
 
 
 def bench(
     model: options.Model = None,
-    n_prompt: Annotated[
-        list[str] | None,
-        typer.Option("--n-prompt", "-p", metavar="N", show_default="512", help="Prompts of N tokens; 0: none."),
-    ] = None,
-    n_gen: Annotated[
-        list[str] | None,
-        typer.Option("--n-gen", "-n", metavar="N", show_default="128", help="N new tokens; 0: none."),
-    ] = None,
-    prompt_and_gen: Annotated[
-        list[str] | None,
-        typer.Option("-pg", metavar="PP,TG", help="A prompt and the new tokens after it, timed as one."),
-    ] = None,
-    n_depth: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--n-depth", "-d", metavar="N", show_default="0", help="N tokens are in the KV cache before each of these."
-        ),
-    ] = None,
-    repetitions: Annotated[
-        int, typer.Option("--repetitions", "-r", metavar="N", min=1, max=10000, help="Samples of each case.")
-    ] = 5,
-    no_warmup: Annotated[
-        bool, typer.Option("--no-warmup", help="Leave out the run before the first sample of each case.")
-    ] = False,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FORMAT",
-            autocompletion=_FORMATS,
-            help="Rows on standard output: md, csv, json, jsonl or sql.",
-        ),
-    ] = "md",
-    output_err: Annotated[
-        str | None,
-        typer.Option(
-            "--output-err", "-oe", metavar="FORMAT", autocompletion=_FORMATS, help="The same on standard error, too."
-        ),
-    ] = None,
-    progress: Annotated[
-        bool, typer.Option("--progress", help="Say on standard error which repetition begins.")
-    ] = False,
-    cold: Annotated[
-        bool,
-        typer.Option("--cold", help="Start anew for each sample, the weights dropped from memory: loading is in it."),
-    ] = False,
+    n_prompt: own.NPrompt = None,
+    n_gen: own.NGen = None,
+    prompt_and_gen: own.PromptAndGen = None,
+    n_depth: own.NDepth = None,
+    repetitions: own.Repetitions = 5,
+    no_warmup: own.NoWarmup = False,
+    output: own.Output = "md",
+    output_err: own.OutputErr = None,
+    progress: own.Progress = False,
+    cold: own.Cold = False,
     ram: options.Ram = None,
     vram: options.Vram = None,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            "--context",
-            metavar="TOKENS",
-            min=1,
-            show_default="what the longest case needs",
-            help="Tokens that memory is reserved for.",
-        ),
-    ] = None,
+    context: own.Context = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="N", min=0, show_default="0", help="Of the random tokens, and of a new plan."),
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option("--compare", metavar="FILE", help="Hold the rates against those of an earlier -o json."),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            "--tolerance", metavar="SHARE", min=0, max=1, help="With --compare: so much slower is still the same."
-        ),
-    ] = DEFAULT_TOLERANCE,
-    sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--sweep",
-            metavar="OPTION=VALUES",
-            help="Rows for each value, in place of that option: ram=2GiB,4GiB, vram=... or context=...",
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="With --sweep: draw it, as .png or .svg.")
-    ] = None,
-    ui: Annotated[
-        str | None,
-        typer.Option(
-            "--ui",
-            metavar="VIEW",
-            envvar="LLMRUN_UI",
-            show_default="dashboard",
-            autocompletion=complete.choices("dashboard", "simple", "none"),
-            help="What a terminal shows meanwhile: dashboard, simple or none.",
-        ),
-    ] = None,
+    seed: own.Seed = None,
+    compare: own.Compare = None,
+    tolerance: own.Tolerance = DEFAULT_TOLERANCE,
+    sweep: own.Sweep = None,
+    plot: own.Plot = None,
+    ui: own.Ui = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Measure tokens a second of reading (pp) and generating (tg).

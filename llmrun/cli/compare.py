@@ -7,29 +7,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from llmrun.cli import complete, options
+from llmrun.cli import compare_options as own
+from llmrun.cli import options
 from llmrun.cli.run import Notify, Running, RunSettings, start
 from llmrun.errors import DeviceError, Interrupted, Row, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmrun.bench.serving.measure import Experiment, Measured, OnEnd
     from llmrun.bench.serving.target import Target
     from llmrun.bench.serving.workload import Request
 
 Start = Callable[[RunSettings, Notify, Notify], AbstractContextManager[Running]]
-
-
-class Endpoint(StrEnum):
-    """Which interface of a server is asked."""
-
-    CHAT = "chat"
-    COMPLETIONS = "completions"
 
 
 @dataclass(frozen=True)
@@ -46,64 +40,22 @@ class CompareSettings:
 
 def compare(
     command: typer.Context,
-    target: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TARGET",
-            autocompletion=complete.targets,
-            help="http(s)://HOST:PORT of a server, or NAME=URL; llmrun, or llmrun:MODEL. The first is 100 %.",
-            show_default=False,
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME",
-            envvar="LLMRUN_MODEL",
-            show_default="the first that a server lists; smollm2:135m",
-            help="Its name at the servers, and for llmrun; where it is not given here, for llmrun only.",
-        ),
-    ] = None,
-    endpoint: Annotated[Endpoint, typer.Option("--endpoint", help="Ask for chat answers or plain completions.")] = (
-        Endpoint.CHAT
-    ),
-    num_prompts: Annotated[
-        int | None,
-        typer.Option("--num-prompts", metavar="N", min=1, help="Requests. Default: 10, or all of FILE."),
-    ] = None,
-    input_len: Annotated[
-        int | None, typer.Option("--input-len", metavar="N", min=1, help="Random words of a prompt. Default: 512.")
-    ] = None,
-    output_len: Annotated[int, typer.Option("--output-len", metavar="N", min=1, help="Tokens to ask for.")] = 128,
-    dataset: Annotated[
-        Path | None,
-        typer.Option("--dataset", metavar="FILE", help="Prompts instead of random words: JSON lines with `prompt`."),
-    ] = None,
-    request_rate: Annotated[
-        float, typer.Option("--request-rate", metavar="R", help="Arrivals a second; inf: all at once.")
-    ] = math.inf,
-    burstiness: Annotated[
-        float, typer.Option("--burstiness", metavar="B", help="1: Poisson arrivals, less: in bursts, more: evener.")
-    ] = 1.0,
-    max_concurrency: Annotated[
-        int | None, typer.Option("--max-concurrency", metavar="N", min=1, help="Most requests under way at once.")
-    ] = None,
-    num_warmups: Annotated[
-        int, typer.Option("--num-warmups", metavar="N", min=0, help="Requests before, which are not measured.")
-    ] = 1,
-    ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Have all tokens generated, where the server can.")
-    ] = False,
-    goodput: Annotated[
-        list[str] | None,
-        typer.Option("--goodput", metavar="ttft:MS tpot:MS e2el:MS", help="Also count requests that keep to these."),
-    ] = None,
-    percentiles: Annotated[str, typer.Option("--percentiles", metavar="P,...", help="Of each latency.")] = "50,90,99",
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="A request that takes longer has failed.")
-    ] = 21600.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of prompts and arrivals.")] = 0,
+    target: own.Target,
+    model: own.Model = None,
+    endpoint: own.Endpoint = own.Interface.CHAT,
+    num_prompts: own.NumPrompts = None,
+    input_len: own.InputLen = None,
+    output_len: own.OutputLen = 128,
+    dataset: own.Dataset = None,
+    request_rate: own.RequestRate = math.inf,
+    burstiness: own.Burstiness = 1.0,
+    max_concurrency: own.MaxConcurrency = None,
+    num_warmups: own.NumWarmups = 1,
+    ignore_eos: own.IgnoreEos = False,
+    goodput: own.Goodput = None,
+    percentiles: own.Percentiles = "50,90,99",
+    timeout: own.Timeout = 21600.0,
+    seed: own.Seed = 0,
     json: options.Json = False,
     ram: options.Ram = None,
     vram: options.Vram = None,
