@@ -33,16 +33,22 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     result = torch.empty(rows, fmt.row_bytes(columns), dtype=torch.uint8)
     if fmt.is_plain:
         return result.copy_(weights.to(PLAIN_DTYPES[fmt.name]).contiguous().view(torch.uint8))
-    if importance is not None:
-        importance = (importance + _LEAST_IMPORTANCE * importance.mean()).clamp(min=torch.finfo(torch.float32).tiny)
+    weighting = _relative(importance)
     step = max(1, _CHUNK_WEIGHTS // columns)
 
     def work(start: int) -> None:
         chunk = weights[start : start + step]
-        result[start : start + step] = _ENCODERS[fmt.name](chunk, importance).reshape(len(chunk), -1)
+        result[start : start + step] = _ENCODERS[fmt.name](chunk, weighting).reshape(len(chunk), -1)
 
     _on_all_threads(work, range(0, rows, step))
     return result
+
+
+def _relative(importance: Tensor | None) -> Tensor | None:
+    """Importance around 1; that of nothing but zeros says nothing."""
+    if importance is None or not importance.any():
+        return None
+    return importance / importance.mean() + _LEAST_IMPORTANCE
 
 
 def _on_all_threads(work: Callable[[int], None], items: range) -> None:

@@ -23,7 +23,7 @@ _FINE, _COARSE = 0.4, 1.0
 """The integer that the weight of the largest size becomes: so many steps from the least one. With 32 levels and more
 the error depends on the scale by chance, so that far ones are worth a trial."""
 _SAME = 1e-5  # integers whose variance is less than this part of their square are all alike
-_ALTERNATIONS = 2
+_ALTERNATIONS = 1
 _TINY = 1e-30  # keeps divisions of groups that are all zero finite
 
 

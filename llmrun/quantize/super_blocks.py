@@ -15,14 +15,14 @@ from llmrun.quantize.search import Groups, Sums, best_scale, best_scale_and_low
 
 HALF_MAX = 65504.0
 _TOP = 63  # scales and minima of six bits
-_TURNS = 3
-_NEIGHBOURS = (-2, -1, 0, 1, 2)
+_TURNS = 2
+_NEIGHBOURS = (-1, 0, 1)
 _TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class SuperBlocks:
-    """Floats that hold fp16 values (n, 1), the integers of the groups (n, groups) and of the weights (size, n, groups)."""
+    """Floats that hold fp16 values (n, 1), integers of the groups (n, groups) and of the weights (size, n, groups)."""
 
     scale: Tensor
     minimum: Tensor
