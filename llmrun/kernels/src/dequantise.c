@@ -34,7 +34,7 @@ static void q8_0(const uint8_t *block, float *out) {
     for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)block[2 + i];
 }
 
-/* byte j of the nibbles holds weight j (low) and j + 16 (high) */
+/* byte j of the nibbles holds weight j (low) and j + 16 (high); without a minimum m is -0, which changes no number */
 static void q4(const uint8_t *nibbles, float d, float m, int offset, float *out) {
     for (int j = 0; j < 16; j++) {
         out[j] = d * (float)((nibbles[j] & 15) - offset) + m;
@@ -42,7 +42,7 @@ static void q4(const uint8_t *nibbles, float d, float m, int offset, float *out)
     }
 }
 
-static void q4_0(const uint8_t *block, float *out) { q4(block + 2, half_at(block), 0, 8, out); }
+static void q4_0(const uint8_t *block, float *out) { q4(block + 2, half_at(block), -0.0f, 8, out); }
 
 static void q4_1(const uint8_t *block, float *out) { q4(block + 4, half_at(block), half_at(block + 2), 0, out); }
 
@@ -56,7 +56,7 @@ static void q5(const uint8_t *high, float d, float m, int offset, float *out) {
     }
 }
 
-static void q5_0(const uint8_t *block, float *out) { q5(block + 2, half_at(block), 0, 16, out); }
+static void q5_0(const uint8_t *block, float *out) { q5(block + 2, half_at(block), -0.0f, 16, out); }
 
 static void q5_1(const uint8_t *block, float *out) { q5(block + 4, half_at(block), half_at(block + 2), 0, out); }
 

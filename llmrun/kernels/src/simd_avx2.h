@@ -3,7 +3,8 @@
 #include <stdint.h>
 
 typedef __m256 vf;
-enum { LANES = 8, REGISTERS = 16 };
+enum { LANES = 8 };
+#define REGISTERS 16
 
 static inline vf vf_zero(void) { return _mm256_setzero_ps(); }
 static inline vf vf_set(float value) { return _mm256_set1_ps(value); }

@@ -3,7 +3,8 @@
 #include <stdint.h>
 
 typedef __m512 vf;
-enum { LANES = 16, REGISTERS = 32 };
+enum { LANES = 16 };
+#define REGISTERS 32
 
 static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
 static inline vf vf_set(float value) { return _mm512_set1_ps(value); }

@@ -3,7 +3,8 @@
 #include <stdint.h>
 
 typedef float32x4_t vf;
-enum { LANES = 4, REGISTERS = 32 };
+enum { LANES = 4 };
+#define REGISTERS 32
 
 static inline vf vf_zero(void) { return vdupq_n_f32(0); }
 static inline vf vf_set(float value) { return vdupq_n_f32(value); }

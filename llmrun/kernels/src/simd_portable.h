@@ -5,7 +5,8 @@
 #include "convert.h"
 
 typedef float vf __attribute__((vector_size(16)));
-enum { LANES = 4, REGISTERS = 16 };
+enum { LANES = 4 };
+#define REGISTERS 16
 
 static inline vf vf_set(float value) { return (vf){value, value, value, value}; }
 static inline vf vf_zero(void) { return vf_set(0); }
