@@ -28,6 +28,9 @@ class Files(Protocol):
     def nbytes(self, file: str) -> int:
         """How long a file is."""
 
+    def written_ns(self, file: str) -> int | None:
+        """When a file was last written, in nanoseconds since 1970; ``None`` where nobody knows."""
+
     def read(self, file: str, start: int, nbytes: int) -> bytes:
         """Some bytes of a file; fewer only where it ends."""
 
@@ -55,11 +58,11 @@ class LocalFiles:
 
     def nbytes(self, file: str) -> int:
         """As ``Files``; ``unreadable`` where it is no regular file."""
-        descriptor = open_regular(self.folder / file, file)
-        try:
-            return os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
+        return self._status(file).st_size
+
+    def written_ns(self, file: str) -> int | None:
+        """As ``Files``."""
+        return self._status(file).st_mtime_ns
 
     def read(self, file: str, start: int, nbytes: int) -> bytes:
         """As ``Files``; ``unreadable`` where the disk fails."""
@@ -73,6 +76,13 @@ class LocalFiles:
 
     def expect(self, files: Sequence[str]) -> None:
         """Nothing: a disk answers at once."""
+
+    def _status(self, file: str) -> os.stat_result:
+        descriptor = open_regular(self.folder / file, file)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,10 @@ class HeadersOnly:
         """As ``Files``."""
         self._check(file)
         return self.sizes.get(file, len(self.beginnings[file]))
+
+    def written_ns(self, file: str) -> int | None:
+        """Nobody knows."""
+        return None
 
     def read(self, file: str, start: int, nbytes: int) -> bytes:
         """As ``Files``; no more than the beginning is there."""

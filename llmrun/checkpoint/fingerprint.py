@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import PurePath
 from typing import Any
 
 from llmrun.checkpoint.spec import ModelSpec
@@ -20,9 +19,6 @@ def fingerprint(spec: ModelSpec) -> str:
 
 
 def _said(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The fields of a value: those that came later only where they say something, files without where they lie."""
+    """The fields of a value; those that came later only where they say something, so that older prints hold."""
     unsaid = (("paired_head_dim", None), ("minus_one", False))
-    said = dict(pair for pair in fields if pair not in unsaid)
-    if "file" in said and PurePath(said["file"]).is_absolute():
-        said["file"] = PurePath(said["file"]).name
-    return said
+    return dict(pair for pair in fields if pair not in unsaid)

@@ -7,19 +7,16 @@ Format: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 from llmrun.checkpoint.files import Files
 from llmrun.checkpoint.packed import FORMATS_KEY, as_packed
 from llmrun.checkpoint.spec import TensorSpec
-from llmrun.checkpoint.strict_json import parse_object
+from llmrun.checkpoint.strict_json import is_counts, parse_object
 from llmrun.errors import CheckpointError
 from llmrun.units import KIB, format_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 FIRST_BYTES = 16 * KIB  # holds the whole header of most shards: one request where a server is asked
 MAX_RANK = 16
-MAX_EXTENT = 2**63 - 1
 
 # bits of one element; F4 and F6 pack several into a byte
 _DTYPE_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32}
@@ -73,9 +70,9 @@ def _tensor(file: str, name: str, entry: object, data_start: int) -> TensorSpec:
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _DTYPE_BITS:
         raise _broken(file, f"{name!r} has the unknown dtype {dtype!r:.40}")
-    if not _is_counts(shape) or len(shape) > MAX_RANK:
+    if not is_counts(shape) or len(shape) > MAX_RANK:
         raise _broken(file, f"{name!r} has the impossible shape {shape!r:.80}")
-    if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if not is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _broken(file, f"{name!r} has the impossible offsets {offsets!r:.80}")
     nbytes = offsets[1] - offsets[0]
     bits = _DTYPE_BITS[dtype]
@@ -84,10 +81,6 @@ def _tensor(file: str, name: str, entry: object, data_start: int) -> TensorSpec:
     if bits != nbytes * 8:
         raise _broken(file, f"{name!r} is {dtype} {shape} = {bits // 8:,} bytes, but its offsets span {nbytes:,}")
     return TensorSpec(name, file, data_start + offsets[0], nbytes, dtype, tuple(shape))
-
-
-def _is_counts(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(number) is int and 0 <= number <= MAX_EXTENT for number in value)
 
 
 def _check_contiguous(tensors: list[TensorSpec], file: str, data_start: int, file_bytes: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from llmrun.checkpoint.files import Files
 from llmrun.checkpoint.header import read_header
+from llmrun.checkpoint.listed import LISTED_FILE, read_listed
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.checkpoint.strict_json import MAX_INDEX_BYTES, read_json
 from llmrun.errors import CheckpointError
@@ -19,11 +20,11 @@ def read_tensors(files: Files) -> dict[str, TensorSpec]:
     """Every tensor of a checkpoint, by name.
 
     As transformers does: ``model.safetensors`` if it is there, else the shards of the index, else every safetensors
-    file.
+    file. Without any, those of the file of another kind that llmrun has listed.
 
     Raises:
         CheckpointError: ``truncated-shard``, ``missing-shard``, ``missing-tensor``, ``broken-header``,
-            ``broken-index``, ``pickle-checkpoint``, ``unreadable``.
+            ``broken-index``, ``pickle-checkpoint``, ``unreadable``, ``gguf-changed``, ``unsupported-format``.
     """
     names = files.names()
     if SINGLE_FILE in names:
@@ -31,6 +32,8 @@ def read_tensors(files: Files) -> dict[str, TensorSpec]:
     if INDEX_FILE in names:
         return _read_indexed(files)
     shards = sorted(name for name in names if name.endswith(".safetensors"))
+    if not shards and LISTED_FILE in names:
+        return read_listed(files)
     if not shards:
         raise _no_shards(files.place, names)
     return _read_all(files, shards)

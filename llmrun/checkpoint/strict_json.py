@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from llmrun.errors import CheckpointError
 from llmrun.units import MIB, format_bytes
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_CONFIG_BYTES = 16 * MIB
 MAX_INDEX_BYTES = 100 * MIB
+MAX_COUNT = 2**63 - 1
 
 
 def open_regular(path: Path, name: str) -> int:
@@ -65,6 +66,11 @@ def parse_object(data: bytes, *, name: str, reference: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(reference, f"{name}: not a JSON object")
     return value
+
+
+def is_counts(value: object) -> TypeGuard[list[int]]:
+    """Whether it is a list of whole numbers from 0 to ``MAX_COUNT``."""
+    return isinstance(value, list) and all(type(number) is int and 0 <= number <= MAX_COUNT for number in value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

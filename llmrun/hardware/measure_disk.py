@@ -84,10 +84,14 @@ def moving_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The safetensors files at or below ``folder``, largest first; none where nothing can be looked at."""
+    """The safetensors files at or below ``folder``, largest first; none where nothing can be looked at.
+
+    Where there are none, the GGUF files: an imported model has a link to its own.
+    """
     sizes: dict[Path, int] = {}
     try:
-        for path in folder.rglob("*.safetensors"):
+        paths = list(folder.rglob("*.safetensors")) or list(folder.rglob("*.gguf"))
+        for path in paths:
             if path.is_file() and (nbytes := path.stat().st_size):
                 sizes[path.resolve()] = nbytes
     except OSError:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from llmrun.errors import CheckpointError
@@ -84,7 +85,9 @@ def _parse(path: Path, data: mmap.mmap) -> GgufHeader:
     if not isinstance(alignment, int) or not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
         raise cursor.broken(f"asks for an alignment of {alignment}")
     start = -(-cursor.at // alignment) * alignment
-    return GgufHeader(path, metadata, tuple(_place(cursor, start, *info) for info in table))
+    tensors = tuple(_place(cursor, start, *info) for info in table)
+    _check_apart(cursor, tensors)
+    return GgufHeader(path, metadata, tensors)
 
 
 def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
@@ -113,6 +116,15 @@ def _place(cursor: _Cursor, start: int, name: str, shape: tuple[int, ...], ggml_
             hint="copy or download the file again",
         )
     return GgufTensor(name, shape, ggml_type, start + offset, nbytes)
+
+
+def _check_apart(cursor: _Cursor, tensors: Sequence[GgufTensor]) -> None:
+    """No two tensors may share a name or a byte."""
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise cursor.broken("names a tensor twice")
+    for before, tensor in pairwise(sorted(tensors, key=lambda tensor: tensor.offset)):
+        if tensor.offset < before.offset + before.nbytes:
+            raise cursor.broken(f"puts tensor {tensor.name!r} over tensor {before.name!r}")
 
 
 class _Cursor:

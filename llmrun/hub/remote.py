@@ -64,6 +64,10 @@ class RemoteFiles:
             raise CheckpointError("missing-shard", f"{file} is not in {self.place}")
         return self.sizes[file]
 
+    def written_ns(self, file: str) -> int | None:
+        """Not asked for."""
+        return None
+
     def read(self, file: str, start: int, nbytes: int) -> bytes:
         """As ``Files``; also ``DeviceError``: ``download-failed``, ``ranges-ignored``."""
         end = min(start + nbytes, self.nbytes(file))
