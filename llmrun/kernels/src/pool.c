@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -14,7 +15,8 @@
 #endif
 
 /* A token is a hundred calls with little between them: a thread that slept at each would wake too late. */
-enum { SPINS = 4000, ALIGNMENT = 64 };
+enum { SPINS = 4000, PATIENCE = 4000, ALIGNMENT = 64, PART_BITS = 24 };
+#define MOST_PARTS ((1ULL << PART_BITS) - 1)
 
 typedef struct {
     void *data;
@@ -24,23 +26,38 @@ typedef struct {
 struct llmrun_pool {
     pthread_mutex_t mutex;
     pthread_cond_t work;
-    atomic_uint call; /* counts up with every call; what the threads wait for */
-    atomic_long next; /* the part to be taken next */
-    atomic_int busy;  /* helpers that may still look for parts of this call */
+    atomic_uint call;    /* counts up with every call; what the threads wait for */
+    atomic_ullong ticket; /* of the call that runs: its number, how many parts it has, the part to be taken next */
+    atomic_long done;    /* parts of it that are finished */
     atomic_int threads_named;
     llmrun_task task;
     void *context;
-    long parts;
     int helpers;
     int ends;
     workspace *workspaces; /* one a thread, and the shared one */
     pthread_t threads[];
 };
 
+/* Who takes a part has exchanged a ticket of the call that runs, which cannot end before that part is done: so a thread
+ * that wakes late does no harm, and nobody waits for one that has no part. */
 static void take_parts(llmrun_pool *pool, int thread) {
-    long part;
-    while ((part = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->parts)
-        pool->task(pool->context, part, thread);
+    unsigned long long ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+    while ((ticket & MOST_PARTS) < (ticket >> PART_BITS & MOST_PARTS)) {
+        if (!atomic_compare_exchange_weak_explicit(
+                &pool->ticket, &ticket, ticket + 1, memory_order_acq_rel, memory_order_acquire))
+            continue;
+        pool->task(pool->context, (long)(ticket & MOST_PARTS), thread);
+        atomic_fetch_add_explicit(&pool->done, 1, memory_order_release);
+        ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+    }
+}
+
+/* On a busy machine the thread that has the last part may not be running: let it. */
+static void wait_for_parts(llmrun_pool *pool, long parts) {
+    for (int spin = 0; atomic_load_explicit(&pool->done, memory_order_acquire) < parts; spin++) {
+        RELAX();
+        if (spin >= PATIENCE) sched_yield();
+    }
 }
 
 static unsigned wait_for_call(llmrun_pool *pool, unsigned seen) {
@@ -64,7 +81,6 @@ static void *help(void *argument) {
         seen = wait_for_call(pool, seen);
         if (pool->ends) return NULL;
         take_parts(pool, thread);
-        atomic_fetch_sub_explicit(&pool->busy, 1, memory_order_release);
     }
 }
 
@@ -105,18 +121,19 @@ void llmrun_pool_free(llmrun_pool *pool) {
 int llmrun_pool_threads(const llmrun_pool *pool) { return pool->helpers + 1; }
 
 void llmrun_pool_run(llmrun_pool *pool, llmrun_task task, void *context, long parts) {
+    if (!pool->helpers || parts < 2 || parts > (long)MOST_PARTS) {
+        for (long part = 0; part < parts; part++) task(context, part, 0);
+        return;
+    }
+    unsigned long long call = atomic_load_explicit(&pool->call, memory_order_relaxed) + 1;
     pool->task = task;
     pool->context = context;
-    pool->parts = parts;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    if (pool->helpers && parts > 1) {
-        atomic_store_explicit(&pool->busy, pool->helpers, memory_order_relaxed);
-        begin_call(pool);
-        take_parts(pool, 0);
-        while (atomic_load_explicit(&pool->busy, memory_order_acquire)) RELAX();
-    } else {
-        take_parts(pool, 0);
-    }
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(
+        &pool->ticket, call << 2 * PART_BITS | (unsigned long long)parts << PART_BITS, memory_order_release);
+    begin_call(pool);
+    take_parts(pool, 0);
+    wait_for_parts(pool, parts);
 }
 
 static void *grow(workspace *space, size_t nbytes) {
