@@ -5,7 +5,8 @@ a plain format (BF16, F16, F32) a block is one weight. The others are ggml's blo
 (`ggml-common.h`), in GGUF files and in llmrun's own checkpoints alike.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -53,6 +54,12 @@ FORMATS: Mapping[str, WeightFormat] = _by_name(
     WeightFormat("Q5_K", 256, 176, 13),
     WeightFormat("Q6_K", 256, 210, 14),
 )
+
+
+def packed_bytes(shape: Sequence[int], name: str) -> int:
+    """Bytes of a tensor of that shape: rows of its last dimension. ValueError where that is not whole blocks."""
+    *outer, columns = shape
+    return math.prod(outer) * weight_format(name).row_bytes(columns)
 
 
 def weight_format(name: str) -> WeightFormat:

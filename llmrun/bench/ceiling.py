@@ -123,13 +123,14 @@ class _Pass:
         rates = [
             2 * tokens * bytes_per_s / item_bytes(curve.dtype)
             for curve in device.weights
-            if curve.dtype == self.spec.dtype or len(device.weights) == 1
+            if curve.dtype in {self.spec.dtype, *self.spec.weight_formats} or len(device.weights) == 1
             for tokens, bytes_per_s in zip(curve.tokens, curve.bytes_per_s, strict=True)
         ]
         own = self.speeds.layer(self.spec.layer_shape)
         if own and not is_gpu(device.device):
-            n_params = own.nbytes / item_bytes(self.spec.dtype)
-            rates += [2 * n_params * tokens / s for tokens, s in zip(own.tokens, own.seconds, strict=True) if s > 0]
+            layer = next(unit for unit in self.spec.units if unit.kind is UnitKind.LAYER)
+            flops = 2 * layer.n_params
+            rates += [flops * tokens / s for tokens, s in zip(own.tokens, own.seconds, strict=True) if s > 0]
         return max(rates, default=float("inf"))
 
     def _devices(self) -> list[str]:

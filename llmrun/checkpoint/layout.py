@@ -36,6 +36,8 @@ class TensorView:
     nbytes: int
     dtype: str
     shape: tuple[int, ...]
+    paired_head_dim: int | None = None  # as ``TensorSpec`` has it, like the next
+    minus_one: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,4 +67,6 @@ def layout(unit: UnitSpec) -> UnitLayout:
 
 
 def _view(tensor: TensorSpec, buffer_offset: int) -> TensorView:
-    return TensorView(tensor.name, buffer_offset, tensor.nbytes, tensor.dtype, tensor.shape)
+    return TensorView(
+        tensor.name, buffer_offset, tensor.nbytes, tensor.dtype, tensor.shape, tensor.paired_head_dim, tensor.minus_one
+    )

@@ -55,6 +55,19 @@ class UnitSpec:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @cached_property
+    def n_params(self) -> int:
+        """Number of its weights."""
+        return sum(_n_elements(tensor.shape) for tensor in self.tensors)
+
+    @cached_property
+    def weight_format(self) -> str:
+        """The format of most of its bytes; empty where it has none."""
+        nbytes: Counter[str] = Counter()
+        for tensor in self.tensors:
+            nbytes[tensor.dtype] += tensor.nbytes
+        return max(sorted(nbytes), key=lambda name: nbytes[name], default="")
+
+    @cached_property
     def buffer_bytes(self) -> int:
         """Bytes of the page-aligned buffer that holds it, as ``layout`` lays it out."""
         return sum(len(enclosing(stretch)) for stretch in stretches(self.tensors))
@@ -98,7 +111,7 @@ class ModelSpec:
     @cached_property
     def n_params(self) -> int:
         """Number of parameters; a tied matrix is counted once."""
-        return sum(_n_elements(tensor.shape) for unit in self.units for tensor in unit.tensors)
+        return sum(unit.n_params for unit in self.units)
 
     @property
     def kv_bytes_per_token(self) -> int:

@@ -15,7 +15,7 @@ from llmrun.units import format_bytes, format_rate
 if TYPE_CHECKING:
     from llmrun.checkpoint.spec import ModelSpec
     from llmrun.hardware import HardwareProfile
-    from llmrun.hardware.speeds import Speeds
+    from llmrun.hardware.speeds import OwnLayers, Speeds
 
 Notify = Callable[[str], None]
 
@@ -76,13 +76,23 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machi
     folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
     profile = with_disk(probe(), folder, try_direct=may_measure)
     if spec.is_local and (may_measure or is_too_small(folder)):  # nothing is measured for a model that small
-        return Machine(profile, speeds_for(profile, folder, notify, spec.layer_shape))
+        return Machine(profile, speeds_for(profile, folder, notify, _own_layers(spec)))
     speeds = cached_speeds(profile, notify)
     if speeds is None and may_measure:
         speeds = measure_once(profile, folder, notify)
     if speeds is None:
         raise _not_measured(folder if spec.is_local else None)
     return Machine(profile, speeds)
+
+
+def _own_layers(spec: ModelSpec) -> OwnLayers:
+    """Its layers, as the first of them is."""
+    from llmrun.checkpoint.spec import UnitKind
+    from llmrun.hardware.speeds import OwnLayers
+
+    first = next(unit for unit in spec.units if unit.kind is UnitKind.LAYER)
+    within = f".{first.layer}."
+    return OwnLayers(spec.layer_shape, tuple((t.name.partition(within)[2], t.dtype) for t in first.tensors))
 
 
 def budget_on(machine: Machine, ram_bytes: int | None, vram_bytes: int | None, notify: Notify) -> Budget:

@@ -20,7 +20,7 @@ from llmrun.hardware.measure_disk import SMALLEST_SAMPLE_BYTES, checkpoint_files
 from llmrun.hardware.measuring import Request
 from llmrun.hardware.others import BUSY_SHARE, busy_note, others_share
 from llmrun.hardware.profile import HardwareProfile
-from llmrun.hardware.speeds import CPU, DiskSpeed, LayerSpeed, Speeds, Spread
+from llmrun.hardware.speeds import CPU, DiskSpeed, LayerSpeed, OwnLayers, Speeds, Spread
 from llmrun.hardware.target import POOL_BYTES
 from llmrun.units import MIB, format_bytes
 
@@ -67,7 +67,7 @@ def measure(
     profile: HardwareProfile,
     *,
     limit_s: float = DEFAULT_LIMIT_S,
-    shape: str = "",
+    own: OwnLayers | None = None,
     notify: Notify = lambda note: None,
 ) -> Speeds:
     """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
@@ -80,7 +80,7 @@ def measure(
         profile: the host; the GPUs in it are measured where torch has CUDA.
         limit_s: a process that is not done by then is ended. What it told counts, the most decisive figures first;
             cautious ones stand for the rest.
-        shape: of the checkpoint's layers, where they are to be measured as well.
+        own: the checkpoint's layers, where they are to be measured as well.
         notify: told of what is measured.
 
     Every figure that could not be had is named in ``notes``, with what stands in for it.
@@ -89,8 +89,8 @@ def measure(
     busy = busy_note(others_share())
     files = checkpoint_files(path)
     notify("measuring the disk")
-    disk_s = (BRIEF_DISK_SHARE if shape else DISK_SHARE) * min(limit_s, DEFAULT_LIMIT_S)
-    disk, notes = _disk(files, path, disk_s, brief=bool(shape))
+    disk_s = (BRIEF_DISK_SHARE if own else DISK_SHARE) * min(limit_s, DEFAULT_LIMIT_S)
+    disk, notes = _disk(files, path, disk_s, brief=own is not None)
     notify("measuring the processor" + (" and the GPUs" if profile.gpus else ""))
     request = Request(
         folder=str(path),
@@ -99,25 +99,23 @@ def measure(
         limit_s=limit_s,
         left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
-        own=bool(shape),
+        formats=own.formats if own else (),
     )
     found = ask(request)
     speeds = assemble(profile, disk, found, tuple(notes))
     if speeds.complete:  # then what the time did not suffice for is of no interest
         speeds = replace(speeds, notes=tuple(note for note in speeds.notes if note != OUT_OF_TIME))
-    return replace(speeds, layers=_own_layers(found, shape), notes=(*speeds.notes, *busy))
+    return replace(speeds, layers=_own_layers(found, own.shape) if own else (), notes=(*speeds.notes, *busy))
 
 
-def measure_layers(path: Path, profile: HardwareProfile, shape: str, limit_s: float) -> tuple[LayerSpeed, ...]:
+def measure_layers(path: Path, profile: HardwareProfile, own: OwnLayers, limit_s: float) -> tuple[LayerSpeed, ...]:
     """The checkpoint's own layers alone."""
-    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own=True)
-    return _own_layers(ask(request), shape)
+    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats)
+    return _own_layers(ask(request), own.shape)
 
 
 def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
     """One, without figures where they cannot be had, so that later runs do not ask again; none if asking may help."""
-    if not shape:
-        return ()
     own = {name.removeprefix("own."): figure for name, figure in found.figures.items() if name.startswith("own.")}
     points = sorted((int(name.removeprefix("seconds.")), own[name]) for name in own if name.startswith("seconds."))
     if len(points) < FEWEST_POINTS:

@@ -72,9 +72,9 @@ def _matrix_bytes(target: Target, tokens: int) -> int:
 def _product(target: Target, dtype: torch.dtype, rows: int, tokens: int) -> Callable[[], object]:
     import torch
 
-    states = target.numbers(dtype, tokens, COLUMNS)
+    states = target.numbers(target.states_dtype(dtype), tokens, COLUMNS)
     turn = iter(range(1 << 62))
-    return lambda: torch.nn.functional.linear(states, target.matrix(dtype, rows, COLUMNS, next(turn)))
+    return lambda: torch.nn.functional.linear(states, target.weight(dtype, rows, COLUMNS, next(turn)))
 
 
 def torch_type(dtype: str) -> torch.dtype:
@@ -83,6 +83,14 @@ def torch_type(dtype: str) -> torch.dtype:
 
     kind: torch.dtype = getattr(torch, DTYPES[dtype])
     return kind
+
+
+def cache_type(target: Target, dtype: str) -> torch.dtype:
+    """What keys and values are kept in beside weights of a dtype: fp16 on the CPU."""
+    import torch
+
+    kind = torch_type(dtype)
+    return torch.float16 if target.device.type == "cpu" and kind == torch.bfloat16 else kind
 
 
 @dataclass(frozen=True)
@@ -110,18 +118,18 @@ def attention_speed(target: Target, dtype: str, limit_s: float) -> AttentionSpee
 
 def _token(target: Target, dtype: str, heads: int, kv_heads: int, limit_s: float) -> tuple[int, int, float]:
     """(bytes of keys and values, FLOPs, seconds) of a token that attends to ``PAST_TOKENS``."""
-    from torch.nn.functional import scaled_dot_product_attention
+    from llmrun.kernels.attend import attend_one
 
-    kind = torch_type(dtype)
+    kind = cache_type(target, dtype)
     nbytes = kv_heads * PAST_TOKENS * HEAD_DIM * kind.itemsize
     pool = target.pool[: target.pool.nbytes // nbytes * nbytes].view(kind)
     layers = pool.view(-1, 1, kv_heads, PAST_TOKENS, HEAD_DIM)  # keys and values of many layers, none in a cache
-    query = target.numbers(kind, 1, kv_heads, heads // kv_heads, HEAD_DIM)  # a group's heads as so many queries
+    query = target.numbers(target.states_dtype(kind), 1, heads, 1, HEAD_DIM)
     turn = iter(range(1 << 62))
 
     def work() -> None:
         index = 2 * next(turn)
-        scaled_dot_product_attention(query, layers[index % len(layers)], layers[(index + 1) % len(layers)])
+        attend_one(query, layers[index % len(layers)], layers[(index + 1) % len(layers)], HEAD_DIM**-0.5)
 
     seconds = median_s(work, limit_s, synchronize=target.synchronize)
     return 2 * nbytes, 4 * heads * PAST_TOKENS * HEAD_DIM, seconds
@@ -131,7 +139,7 @@ def _chunk(target: Target, dtype: str, limit_s: float) -> float:
     """FLOP/s of a chunk of a prompt over what came before it: 4 x heads x tokens x tokens attended to x head size."""
     import torch
 
-    kind, heads, kv_heads = torch_type(dtype), 8, 2
+    kind, heads, kv_heads = target.states_dtype(torch_type(dtype)), 8, 2
     context = CHUNK_PAST_TOKENS + CHUNK_TOKENS
     query = target.numbers(kind, 1, heads, CHUNK_TOKENS, HEAD_DIM)
     keys, values = (target.numbers(kind, 1, kv_heads, context, HEAD_DIM) for _ in range(2))

@@ -154,11 +154,11 @@ def reading_slowdown(target: Target, files: Sequence[Path], limit_s: float) -> f
 
     kind = torch_type("BF16")
     rows = min(MATRIX_BYTES, target.pool.nbytes // 2) // (COLUMNS * kind.itemsize)
-    states, turn = target.numbers(kind, 1, COLUMNS), iter(range(1 << 62))
+    states, turn = target.numbers(target.states_dtype(kind), 1, COLUMNS), iter(range(1 << 62))
     memory = touched(READERS * BLOCK_BYTES)
 
     def product() -> None:
-        torch.nn.functional.linear(states, target.matrix(kind, rows, COLUMNS, next(turn)))
+        torch.nn.functional.linear(states, target.weight(kind, rows, COLUMNS, next(turn)))
 
     ratios = []
     with opened(files) as weights:

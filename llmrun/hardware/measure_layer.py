@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmrun.events import Event, LayerDone
 from llmrun.hardware.measure_compute import attend, torch_type
 from llmrun.hardware.target import Target
 from llmrun.hardware.timing import median_s
+
+if TYPE_CHECKING:
+    import torch
 
 LAYERS = (2, 6)
 STEPS = 2
@@ -60,7 +63,7 @@ def _token_of(target: Target, dtype: str, n_layers: int) -> Callable[[], float]:
 
     shape = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(num_hidden_layers=n_layers, vocab_size=VOCAB, attn_implementation="sdpa", **shape)
-    model: Any = LlamaForCausalLM(config).to(target.device, torch_type(dtype)).eval()
+    model = _as_run(target, LlamaForCausalLM(config).to(target.device).eval(), torch_type(dtype))
 
     def tokens() -> float:
         cache = DynamicCache(config=config)
@@ -72,6 +75,17 @@ def _token_of(target: Target, dtype: str, n_layers: int) -> Callable[[], float]:
         return (time.perf_counter() - began_s) / STEPS
 
     return tokens
+
+
+def _as_run(target: Target, model: Any, kind: torch.dtype) -> Any:  # noqa: ANN401
+    """The model with its weights in a dtype, as the runtime has them on the device."""
+    from llmrun.kernels.packed import plain_weight
+
+    weights = {
+        name: plain_weight(weight.to(kind), target.states_dtype(kind)) for name, weight in model.named_parameters()
+    }
+    model.load_state_dict(weights, strict=False, assign=True)
+    return model
 
 
 def _wrapper() -> Callable[[], None]:
@@ -128,7 +142,7 @@ def _layer(target: Target, dtype: str) -> tuple[Callable[[], object], Callable[[
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-    kind = torch_type(dtype)
+    kind = target.states_dtype(torch_type(dtype))
     shape = {"hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_attention_heads": HEADS}
     config = LlamaConfig(num_key_value_heads=KV_HEADS, attn_implementation="sdpa", **shape)
     with torch.device("meta"):  # numbers that nobody looks at need no random generator
@@ -136,6 +150,7 @@ def _layer(target: Target, dtype: str) -> tuple[Callable[[], object], Callable[[
     layer = empty.to_empty(device=target.device)
     for weight in layer.parameters():
         weight.fill_(0.01)
+    layer = _as_run(target, layer, torch_type(dtype))
     states = {size: target.numbers(kind, 1, CHUNK_TOKENS, size) for size in (HIDDEN, INTERMEDIATE)}
     positions = torch.arange(CHUNK_TOKENS, device=target.device)[None]
     angles = LlamaRotaryEmbedding(config).to(target.device)(states[HIDDEN], positions)

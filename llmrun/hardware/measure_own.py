@@ -8,12 +8,13 @@ weights as no cache holds and in memory like that of a run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from llmrun.formats import packed_bytes
 from llmrun.hardware.buffer import allocate
 from llmrun.hardware.heap import STEP_TOKENS, kept_tokens
 from llmrun.hardware.measure_compute import attend
@@ -31,14 +32,19 @@ BARE_SHARE = 0.03
 PAST_SHARE = 0.075
 PAST_TOKENS, CHUNK_TOKENS = LayerSpeed.PAST_TOKENS, LayerSpeed.CHUNK_TOKENS
 LEAST_BYTES = 128 * MIB
+STATE_BYTES = 4  # of an activation on the CPU
 FEW_IDS = 512
 """Rows of the embedding, of which nothing is asked here."""
 
 SAMPLES = 5
 ALIGNMENT_BYTES = 4096
+FILLING = 0x11
+"""A byte that makes small ordinary numbers in every format."""
 
 
-def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[str, float]]:
+def own_layers(
+    folder: Path, formats: Mapping[str, str], limit_s: float, most_bytes: int
+) -> Iterator[tuple[str, float]]:
     """Figures by name as they are known, in about ``limit_s`` after the weights are there.
 
     ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them, up to the chunk in which a
@@ -52,12 +58,12 @@ def own_layers(folder: Path, limit_s: float, most_bytes: int) -> Iterator[tuple[
     """
     import torch
 
-    nbytes = _nbytes(folder, 2) - _nbytes(folder, 1)
+    nbytes = _nbytes(folder, 2, formats) - _nbytes(folder, 1, formats)
     if nbytes > most_bytes:
         raise ValueError("a layer is larger than the memory for measuring")
     yield "nbytes", nbytes
     n_layers = min(_config(folder).num_hidden_layers, -(-LEAST_BYTES // nbytes))
-    model, bare = _filled(_model(folder, n_layers)), _filled(_model(folder, 0))
+    model, bare = (_filled(_model(folder, count), formats) for count in (n_layers, 0))
     deadline_s = time.perf_counter() + limit_s
     around_s = median_s(partial(bare, torch.zeros(1, 1, dtype=torch.long), use_cache=False), BARE_SHARE * limit_s)
     token_s = 0.0  # of those in the first pass
@@ -77,26 +83,28 @@ def _past(folder: Path, limit_s: float, memory_bytes: int) -> Iterator[tuple[str
     """What attention to the past takes in a layer; nothing of a model whose heads are not all alike."""
     import torch
 
+    from llmrun.kernels.attend import attend_one
+
     config = _config(folder)
     heads, kv_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
     if not heads or not kv_heads or getattr(config, "kv_lora_rank", None):
         return
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kind = _dtype(config)
+    kind = torch.float16
     n_pairs = max(1, memory_bytes // (2 * kv_heads * PAST_TOKENS * dim * kind.itemsize))
     pairs = torch.rand(kv_heads, PAST_TOKENS, dim).to(kind).expand(n_pairs, 2, 1, -1, -1, -1).contiguous()
     turn = count()
 
     def token() -> None:
         keys, values = pairs[next(turn) % n_pairs]
-        torch.nn.functional.scaled_dot_product_attention(one, keys, values)  # a group's heads as so many queries
+        attend_one(one, keys, values, dim**-0.5)
 
-    one = torch.rand(1, kv_heads, heads // kv_heads, dim).to(kind)
+    one = torch.rand(1, heads, 1, dim)
     yield "token_past_s", median_s(token, limit_s, at_least=SAMPLES)
-    chunk = torch.rand(1, heads, CHUNK_TOKENS, dim).to(kind)
+    chunk = torch.rand(1, heads, CHUNK_TOKENS, dim)
     mask = torch.ones(1, 1, CHUNK_TOKENS, PAST_TOKENS, dtype=torch.bool)
     keys, values = pairs[0]
-    yield "chunk_past_s", median_s(lambda: attend(chunk, keys, values, mask), limit_s, at_least=SAMPLES)
+    yield "chunk_past_s", median_s(lambda: attend(chunk, keys.float(), values.float(), mask), limit_s, at_least=SAMPLES)
 
 
 def _own_tokens(config: Any) -> dict[int, float]:  # noqa: ANN401
@@ -105,14 +113,19 @@ def _own_tokens(config: Any) -> dict[int, float]:  # noqa: ANN401
     A few come first, which tells how often more of them can be computed in the time.
     """
     widest = max(config.hidden_size, getattr(config, "intermediate_size", None) or 0)
-    item_bytes = _dtype(config).itemsize
-    chunk = kept_tokens(widest * item_bytes, DEFAULT_PREFILL_CHUNK_TOKENS)
+    chunk = kept_tokens(widest * STATE_BYTES, DEFAULT_PREFILL_CHUNK_TOKENS)
     few, half = PART_SHARES
     return {STEP_TOKENS: few, 1: TOKEN_SHARE, chunk: CHUNK_SHARE, chunk // 2: half}
 
 
-def _nbytes(folder: Path, n_layers: int) -> int:
-    return sum(parameter.nbytes for parameter in _model(folder, n_layers).parameters())
+def _nbytes(folder: Path, n_layers: int, formats: Mapping[str, str]) -> int:
+    model = _model(folder, n_layers)
+    return sum(packed_bytes(parameter.shape, _format(name, formats)) for name, parameter in model.named_parameters())
+
+
+def _format(parameter: str, formats: Mapping[str, str]) -> str:
+    """Of a parameter of a layer that of the checkpoint's; F32 of what stands around the layers."""
+    return next((fmt for name, fmt in formats.items() if parameter.endswith(f".{name}")), "F32")
 
 
 def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
@@ -126,34 +139,35 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:n_layers]
     with torch.device("meta"):
-        return AutoModel.from_config(config, dtype=_dtype(config), attn_implementation="sdpa").eval()
+        return AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
-def _filled(model: Any) -> Any:  # noqa: ANN401
+def _filled(model: Any, formats: Mapping[str, str]) -> Any:  # noqa: ANN401
     """The model with weights in one piece of memory such as the runtime's, in huge pages where there are any."""
     import torch
 
-    sizes = [-(-parameter.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for parameter in model.parameters()]
-    memory, begin = torch.frombuffer(allocate(sum(sizes)), dtype=torch.uint8), 0
-    numbers = {}
-    for (name, parameter), size in zip(list(model.named_parameters()), sizes, strict=True):
-        flat = memory[begin : begin + parameter.nbytes].view(parameter.dtype)
-        numbers[name] = flat.fill_(0.01).view(parameter.shape)
-        begin += size
-    model.load_state_dict(numbers, strict=False, assign=True)
+    from llmrun.kernels.packed import as_weight
+
+    parameters = {name: (p.shape, _format(name, formats)) for name, p in model.named_parameters()}
+    sizes = {name: packed_bytes(*kind) for name, kind in parameters.items()}
+    memory, begin = torch.frombuffer(allocate(sum(map(_rounded, sizes.values()))), dtype=torch.uint8), 0
+    memory.fill_(FILLING)
+    weights = {}
+    for name, (shape, fmt) in parameters.items():
+        weights[name] = as_weight(memory[begin : begin + sizes[name]], fmt, tuple(shape), torch.float32)
+        begin += _rounded(sizes[name])
+    model.load_state_dict(weights, strict=False, assign=True)
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.full_like(buffer, 0.01, device="cpu"))
     return model
 
 
+def _rounded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 def _config(folder: Path) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True)
-
-
-def _dtype(config: Any) -> Any:  # noqa: ANN401
-    import torch
-
-    return config.dtype or torch.bfloat16

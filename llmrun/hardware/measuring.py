@@ -49,7 +49,7 @@ class Request:
         limit_s: for all of measuring.
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
-        own: whether the checkpoint's own layers are computed as well.
+        formats: of the tensors of the checkpoint's own layers, where those are computed as well.
     """
 
     folder: str
@@ -58,7 +58,7 @@ class Request:
     limit_s: float
     left_s: float
     pool_bytes: int = POOL_BYTES
-    own: bool = False
+    formats: tuple[tuple[str, str], ...] = ()
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
@@ -71,11 +71,11 @@ def main() -> None:
     """Answer the request on standard input."""
     began_s = time.perf_counter()
     fields = json.load(sys.stdin)
-    request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}))
+    request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices", "formats")}))
     start_s, start_bytes = start_up(Path(request.folder))
     emit("start", start_s)
     emit("start_bytes", start_bytes)
-    if request.own:
+    if request.formats:
         measure_own(request, OWN_SHARE * (request.end_s(start_s) - (time.perf_counter() - began_s)))
     measure_parts(request, request.end_s(start_s) - (time.perf_counter() - began_s))
 
@@ -120,7 +120,9 @@ def measure_own(request: Request, limit_s: float) -> None:
 
     try:
         with torch.inference_mode():
-            for name, figure in own_layers(Path(request.folder), limit_s, OWN_POOLS * request.pool_bytes):
+            for name, figure in own_layers(
+                Path(request.folder), dict(request.formats), limit_s, OWN_POOLS * request.pool_bytes
+            ):
                 emit(f"own.{name}", figure)
     except Exception as error:  # whatever transformers raises
         emit("note", f"the model's own layers were not measured ({_first_line(error)})")
@@ -149,7 +151,7 @@ def _measure_one(request: Request, device: str, limit_s: float) -> None:
     try:
         if device == CPU:
             files = [Path(file) for file in request.files]
-            stages = cpu_stages(cpu_target(request.pool_bytes), files, brief=request.own)
+            stages = cpu_stages(cpu_target(request.pool_bytes), files, brief=bool(request.formats))
         else:
             stages = gpu_stages(cuda_target(int(device.removeprefix("gpu:"))))
         run_stages(stages, limit_s - (time.perf_counter() - began_s), tell)

@@ -89,6 +89,14 @@ class DeviceSpeed:
 
 
 @dataclass(frozen=True)
+class OwnLayers:
+    """Layers of a checkpoint, to be measured as a run computes them."""
+
+    shape: str  # as ``ModelSpec.layer_shape`` says it
+    formats: tuple[tuple[str, str], ...]  # of every tensor of one, by its name within the layer
+
+
+@dataclass(frozen=True)
 class LayerSpeed:
     """What the CPU takes for one layer of a model, for so many tokens at once and none before them.
 

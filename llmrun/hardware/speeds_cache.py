@@ -17,7 +17,7 @@ from uuid import uuid4
 from llmrun.hardware.disk import probe_disk
 from llmrun.hardware.host_key import fixed_parts, host_key
 from llmrun.hardware.profile import HardwareProfile
-from llmrun.hardware.speeds import Speeds
+from llmrun.hardware.speeds import OwnLayers, Speeds
 from llmrun.settings import cache_folder
 
 SCHEMA_VERSION = 2
@@ -80,14 +80,16 @@ def store_speeds(profile: HardwareProfile, speeds: Speeds) -> bool:
     return True
 
 
-def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify, shape: str = "") -> Speeds:
+def speeds_for(
+    profile: HardwareProfile, checkpoint_folder: Path, notify: Notify, own: OwnLayers | None = None
+) -> Speeds:
     """The speeds to plan a run with: cached, else measured once and kept.
 
     Args:
         profile: the host; its disk is looked at here, under the checkpoint.
         checkpoint_folder: whose bytes are read.
         notify: told that this host is being measured, and what could not be.
-        shape: of the checkpoint's layers, which are measured too the first time.
+        own: the checkpoint's layers, which are measured too the first time.
 
     Nothing is measured for a model that is too small for its speed to depend on a plan, nor with LLMRUN_MEASURE_S=0.
     """
@@ -95,24 +97,26 @@ def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify
 
     profile = with_disk(profile, checkpoint_folder)
     if speeds := cached_speeds(profile, notify):
-        return _with_layers(speeds, profile, checkpoint_folder, notify, shape)
+        return _with_layers(speeds, profile, checkpoint_folder, notify, own)
     if is_too_small(checkpoint_folder):
         return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
-    speeds = measure_once(profile, checkpoint_folder, notify, shape)
+    speeds = measure_once(profile, checkpoint_folder, notify, own)
     for note in speeds.notes:
         notify(note)
     return speeds
 
 
-def _with_layers(speeds: Speeds, profile: HardwareProfile, folder: Path, notify: Notify, shape: str) -> Speeds:
+def _with_layers(
+    speeds: Speeds, profile: HardwareProfile, folder: Path, notify: Notify, own: OwnLayers | None
+) -> Speeds:
     """The speeds with those of this model's layers, measured now if it is the first time that it is run."""
     from llmrun.hardware.measure import limit_seconds, measure_layers
 
     limit_s = limit_seconds()
-    if not shape or _is_known(speeds, shape) or not limit_s or is_too_small(folder):
+    if own is None or _is_known(speeds, own.shape) or not limit_s or is_too_small(folder):
         return speeds
     notify(f"measuring this model's layers once, at most {limit_s:g} s")
-    speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, shape, limit_s)))
+    speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, own, limit_s)))
     store_speeds(profile, speeds)
     return speeds
 
@@ -122,7 +126,7 @@ def _is_known(speeds: Speeds, shape: str) -> bool:
     return any(layer.shape == shape for layer in speeds.layers)
 
 
-def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, shape: str = "") -> Speeds:
+def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, own: OwnLayers | None = None) -> Speeds:
     """Measure, tell so, and keep the figures where they are whole; their ``notes`` say what could not be measured.
 
     Args:
@@ -136,7 +140,7 @@ def measure_once(profile: HardwareProfile, folder: Path, notify: Notify, shape: 
     if limit_s == 0:
         return cautious_speeds(profile, "nothing was measured: LLMRUN_MEASURE_S is 0")
     notify(f"measuring this machine once, at most {limit_s:g} s")
-    speeds = measure(folder, profile, limit_s=limit_s, shape=shape)
+    speeds = measure(folder, profile, limit_s=limit_s, own=own)
     if speeds.complete and not store_speeds(profile, speeds):
         notify(f"the measured speeds cannot be kept in {cache_path(profile).parent}")
     return speeds

@@ -38,6 +38,18 @@ class Target:
         begin = (index % max(1, len(self.pool) // nbytes)) * nbytes
         return self.pool[begin : begin + nbytes].view(dtype).view(rows, columns)
 
+    def states_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """What is multiplied with weights of a dtype: the same on a GPU, fp32 on the CPU."""
+        import torch
+
+        return torch.float32 if self.device.type == "cpu" else dtype
+
+    def weight(self, dtype: torch.dtype, rows: int, columns: int, index: int = 0) -> torch.Tensor:
+        """As ``matrix``, as the runtime has it: on the CPU to be multiplied by as it lies."""
+        from llmrun.kernels.packed import plain_weight
+
+        return plain_weight(self.matrix(dtype, rows, columns, index), self.states_dtype(dtype))
+
     def numbers(self, dtype: torch.dtype, *shape: int) -> torch.Tensor:
         """Fresh small numbers."""
         import torch

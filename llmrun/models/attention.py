@@ -1,9 +1,4 @@
-"""Attention of one new token where heads share keys and values: each group of heads as so many queries at once.
-
-A single token attends to all that the cache shows it, so it needs no mask, and the heads of a group may as well be
-queries of one head (grouped-query attention, Ainslie et al. 2023): keys and values are read once for a group. torch's
-own ``enable_gqa`` reads them once for a head on the CPU, 10 times slower over 4,096 tokens (32 heads in 8 groups).
-"""
+"""Attention of a transformers model to a KV cache that keeps fewer bits than the model computes in."""
 
 from __future__ import annotations
 
@@ -11,7 +6,17 @@ from typing import Any
 
 import torch
 
+from llmrun.kernels.attend import attend_one
+
 NAME = "llmrun"
+
+
+def attends_as_stored(architecture: str) -> bool:
+    """Whether a model's attention can be chosen, so that it takes keys and values in the dtype of the cache."""
+    import transformers
+
+    model = getattr(transformers, architecture, None)
+    return bool(getattr(model, "_supports_attention_backend", False))
 
 
 def use_grouped_attention(model: Any) -> None:  # noqa: ANN401
@@ -36,17 +41,17 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> tuple[torch.Tensor, None]:
-    """``(B, H, T, D)`` over ``(B, H_kv, S, D)`` to ``(B, T, H, D)``; for several tokens as transformers does it."""
+    """``(B, H, T, D)`` over ``(B, H_kv, S, D)`` to ``(B, T, H, D)``; for several tokens as transformers does it.
+
+    Memory: keys and values of the layer once more in the dtype of ``query``, but for one token on the CPU.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    batch, n_heads, n_tokens, head_dim = query.shape
-    n_kv_heads = key.shape[1]
-    plain = attention_mask is None and not dropout and kwargs.get("position_bias") is None
-    if n_tokens > 1 or n_heads == n_kv_heads or not plain:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-        return output
-    packed = query.reshape(batch, n_kv_heads, n_heads // n_kv_heads, head_dim)
-    attended = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=scaling)
-    return attended.reshape(batch, 1, n_heads, value.shape[-1]), None
+    one = query.shape[2] == 1 and attention_mask is None and not dropout and kwargs.get("position_bias") is None
+    if one:
+        return attend_one(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+    key, value = key.to(query.dtype), value.to(query.dtype)
+    output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+    )
+    return output

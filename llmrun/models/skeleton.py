@@ -16,7 +16,6 @@ from torch import nn
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.errors import CheckpointError
 from llmrun.models.attention import use_grouped_attention
-from llmrun.models.dtypes import torch_dtype
 from llmrun.models.unit_module import (
     HEAD,
     EmbeddingModule,
@@ -89,7 +88,7 @@ def _meta_model(spec: ModelSpec, *, trust_remote_code: bool) -> Any:  # noqa: AN
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(
                 config,
-                dtype=torch_dtype(spec.dtype),
+                dtype=torch.float32,  # of the CPU; units on other devices are handed what they compute in
                 attn_implementation="sdpa",
                 trust_remote_code=trust_remote_code,
             )

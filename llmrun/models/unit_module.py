@@ -34,6 +34,9 @@ class WeightSource(Protocol):
     def device(self, unit: str) -> torch.device:
         """Where the unit is computed in this kind of pass."""
 
+    def dtype(self, unit: str) -> torch.dtype:
+        """What the unit is computed in, in this kind of pass."""
+
 
 @dataclass
 class Gate:
@@ -74,7 +77,8 @@ class Wrapper(nn.Module):
 class RestModule(Wrapper):
     """A small module that is always bound (a norm, learned positions): it computes where its own tensors are.
 
-    To the model it seems to be where its input is, so layers on other devices before or after it do not matter.
+    To the model it seems to be where its input is, and of its dtype, so layers on other devices before or after it do
+    not matter.
     """
 
     def __init__(self, inner: nn.Module, gate: Gate) -> None:
@@ -88,8 +92,9 @@ class RestModule(Wrapper):
             return self.inner(*args, **kwargs)
         if self._gate.in_layer and inputs is self._gate.hidden:
             return inputs
-        device = next(self.inner.parameters()).device
-        return move(self.inner(*move(args, device), **move(kwargs, device)), inputs.device)
+        own = next(self.inner.parameters())
+        output = self.inner(*move(args, own.device, own.dtype), **move(kwargs, own.device, own.dtype))
+        return move(output, inputs.device, inputs.dtype if inputs.is_floating_point() else None)
 
 
 class UnitModule(Wrapper):
@@ -111,8 +116,8 @@ class UnitModule(Wrapper):
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         with self._source.acquire(self._unit) as weights:
-            device = self._source.device(self._unit)
-            args, kwargs = move(args, device), move(kwargs, device)
+            device, dtype = self._source.device(self._unit), self._source.dtype(self._unit)
+            args, kwargs = move(args, device, dtype), move(kwargs, device, dtype)
             permanent = self._source.is_permanent(self._unit)
             if permanent and self._bound:
                 return self.inner(*args, **kwargs)
@@ -163,18 +168,23 @@ class EmbeddingModule(UnitModule):
         if self._gate.in_layer:
             return self._gate.hidden
         ids, weight = self._source.rows(input_ids)
-        return move(functional_call(self.inner, {"weight": weight}, (ids,)), self._source.device(FIRST_LAYER))
+        states = functional_call(self.inner, {"weight": weight}, (ids,))
+        return move(states, self._source.device(FIRST_LAYER), self._source.dtype(FIRST_LAYER))
 
 
-def move(value: Any, device: torch.device) -> Any:  # noqa: ANN401
+def move(value: Any, device: torch.device, dtype: torch.dtype | None) -> Any:  # noqa: ANN401
     """``value`` with every tensor in it on ``device``, through tuples, lists and dicts; other objects as they are.
 
-    The CPU waits for what it gets: it has no stream that would.
+    Floating-point numbers become ``dtype``, where one is given. The CPU waits for what it gets: it has no stream that
+    would.
     """
     if isinstance(value, torch.Tensor):
-        return value if value.device == device else value.to(device, non_blocking=device.type != "cpu")
+        kind = dtype if dtype and value.is_floating_point() else value.dtype
+        if value.device == device and value.dtype == kind:
+            return value
+        return value.to(device, kind, non_blocking=device.type != "cpu")
     if isinstance(value, tuple | list):
-        return type(value)(move(item, device) for item in value)
+        return type(value)(move(item, device, dtype) for item in value)
     if isinstance(value, dict):
-        return {key: move(item, device) for key, item in value.items()}
+        return {key: move(item, device, dtype) for key, item in value.items()}
     return value

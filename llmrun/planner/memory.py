@@ -31,6 +31,9 @@ HEAP_BYTES = 32 * MIB
 HOLES = 4
 """Of the size of the largest activation in the heap: small pieces settle in what it left, and the next has no room."""
 
+STATE_BYTES, BF16_BYTES = 4, 2
+"""Of an activation: in fp32 on the CPU, counted as large on a GPU; rounded for a product of bf16 matrices."""
+
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
 
@@ -66,14 +69,14 @@ def _visits(placement: Placement, device: str) -> bool:
 
 def prefill_chunk_tokens(spec: ModelSpec) -> int:
     """How many tokens of a prompt go through a layer at once: as many as the heap keeps the activations of."""
-    widest = max(spec.hidden_size, spec.intermediate_size) * item_bytes(spec.dtype)
+    widest = max(spec.hidden_size, spec.intermediate_size) * STATE_BYTES
     return kept_tokens(widest, DEFAULT_PREFILL_CHUNK_TOKENS)
 
 
 def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
     """Upper estimate of the activations of any request within the context: a last chunk that sees all of it."""
     tokens = min(workload.prefill_chunk_tokens, workload.context_tokens)
-    states = workload.context_tokens * workload.batch * spec.hidden_size * item_bytes(spec.dtype)
+    states = workload.context_tokens * workload.batch * spec.hidden_size * STATE_BYTES
     return pass_bytes(spec, tokens, workload.context_tokens, workload.batch, masked=True) + states
 
 
@@ -88,7 +91,7 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
         masked: whether the new tokens follow others, so that attention takes a mask and repeated heads.
     """
     rows = tokens * batch
-    states = rows * spec.hidden_size * item_bytes(spec.dtype)
+    states = rows * spec.hidden_size * STATE_BYTES
     mask = rows * seen_tokens if masked else 0
     steps = _steps(spec, rows, seen_tokens, batch, mask)
     small = [(count, nbytes) for step in steps for count, nbytes in step if nbytes < KEPT_BYTES]
@@ -100,18 +103,18 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
     """What transformers' ``LlamaDecoderLayer`` holds at once in each of its steps: how many pieces of how many bytes.
 
-    A norm in fp32 (the states, their squares, their product); queries with their rotation in the making, keys and
-    values repeated for the heads that share them, and the mask as numbers; three activations of the MLP. At the end
-    the logits in fp32 and what sampling sorts.
+    A norm (the states, their squares, their product); queries with their rotation in the making, keys and values as
+    they are computed with and repeated for the heads that share them, and the mask as numbers; three activations of the
+    MLP, and what a product in bf16 takes and gives. At the end the logits and what sampling sorts.
     """
-    item = item_bytes(spec.dtype)
-    width_bytes = spec.n_heads * spec.head_dim * item
+    width_bytes = spec.n_heads * spec.head_dim * STATE_BYTES
+    kv_bytes = seen_tokens * batch * spec.n_kv_heads * spec.head_dim * STATE_BYTES
     repeated = seen_tokens * batch * width_bytes if mask and spec.n_kv_heads < spec.n_heads else 0
     return [
-        [(3, rows * spec.hidden_size * 4)],
-        [(4, rows * width_bytes), (2, repeated), (1, mask * item)],
-        [(3, rows * spec.intermediate_size * item)],
-        [(8, batch * spec.vocab_size * 4)],
+        [(3, rows * spec.hidden_size * STATE_BYTES)],
+        [(4, rows * width_bytes), (2, kv_bytes), (2, repeated), (1, mask * STATE_BYTES)],
+        [(3, rows * spec.intermediate_size * STATE_BYTES), (2, rows * spec.intermediate_size * BF16_BYTES)],
+        [(8, batch * spec.vocab_size * STATE_BYTES)],
     ]
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, UnitSpec
 from llmrun.planner.memory import (
+    STATE_BYTES,
     account,
-    item_bytes,
     kv_bytes,
     kv_capacity_tokens,
     pass_bytes,
@@ -52,7 +52,7 @@ def request_bytes(spec: ModelSpec, workload: Workload) -> int:
     seen_tokens = min(workload.past_tokens + workload.prompt_tokens, workload.context_tokens)
     prompt_tokens = min(workload.prompt_tokens, workload.context_tokens)
     tokens = min(workload.prefill_chunk_tokens, prompt_tokens)
-    states = prompt_tokens * workload.batch * spec.hidden_size * item_bytes(spec.dtype)
+    states = prompt_tokens * workload.batch * spec.hidden_size * STATE_BYTES
     largest = pass_bytes(spec, tokens, seen_tokens, workload.batch, masked=1 < tokens < seen_tokens)
     return largest + (states if prompt_tokens > tokens else 0)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from llmrun.formats import WeightFormat
-from llmrun.quantize.packing import half_bytes, nibble_bytes, sequential_bytes, six_bit_bytes, spread_bytes
-from llmrun.quantize.reference import PLAIN_DTYPES
+from llmrun.kernels.packing import half_bytes, nibble_bytes, sequential_bytes, six_bit_bytes, spread_bytes
+from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.quantize.search import Groups, best_scale, best_scale_and_low
 from llmrun.quantize.super_blocks import as_half, with_minima, without_minima
 

@@ -20,6 +20,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.hardware.buffer import allocate
+from llmrun.models.attention import attends_as_stored
+from llmrun.models.dtypes import cache_dtype, compute_dtype
 from llmrun.planner.memory import kv_capacity_tokens, visit_bytes
 from llmrun.planner.plan import CPU, Plan
 from llmrun.runtime.accelerator import Accelerator
@@ -29,9 +31,13 @@ from llmrun.settings import Workload
 
 @dataclass
 class Position:
-    """How many tokens are in the cache before the pass."""
+    """How many tokens are in the cache before the pass.
+
+    ``as_stored``: keys and values are handed out in the dtype that they are kept in, not in that of the new ones.
+    """
 
     tokens: int = 0
+    as_stored: bool = True
 
 
 class FullLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -42,8 +48,9 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
 
     is_sliding = False
 
-    def __init__(self, capacity_tokens: int, position: Position, device: torch.device) -> None:
+    def __init__(self, capacity_tokens: int, position: Position, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         self.capacity_tokens = capacity_tokens
         self.position = position
         self.home: tuple[torch.Tensor, ...] = ()
@@ -55,7 +62,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate at home; pages are touched as tokens come."""
         self.home = tuple(
-            _empty((*states.shape[:2], self.capacity_tokens, states.shape[-1]), states.dtype, self._device)
+            _empty((*states.shape[:2], self.capacity_tokens, states.shape[-1]), self.dtype, self._device)
             for states in (key_states, value_states)
         )
         self.keys, self.values = self.home if self._room is None else self._guests(self._room)
@@ -98,7 +105,7 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append ``(B, H_kv, T, D_head)`` and return views of all that the new tokens attend to."""
+        """Append ``(B, H_kv, T, D_head)`` and return all that the new tokens attend to, views where they may be."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         first, begin = self.place(key_states.shape[-2])
@@ -106,7 +113,8 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys[:, :, begin:end] = key_states
         self.values[:, :, begin:end] = value_states
         self._end = end
-        return self.keys[:, :, first:end], self.values[:, :, first:end]
+        dtype = self.dtype if self.position.as_stored else key_states.dtype
+        return self.keys[:, :, first:end].to(dtype), self.values[:, :, first:end].to(dtype)
 
     def place(self, new_tokens: int) -> tuple[int, int]:
         """Index of the first token attended to, and of the first new one."""
@@ -135,8 +143,10 @@ class SlidingLayer(FullLayer):
 
     is_sliding = True
 
-    def __init__(self, capacity_tokens: int, window_tokens: int, position: Position, device: torch.device) -> None:
-        super().__init__(capacity_tokens, position, device)
+    def __init__(
+        self, capacity_tokens: int, window_tokens: int, position: Position, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(capacity_tokens, position, device, dtype)
         self.window_tokens = window_tokens
 
     def place(self, new_tokens: int) -> tuple[int, int]:
@@ -174,7 +184,7 @@ class KVCache(Cache):  # type: ignore[misc]
     """
 
     def __init__(self, spec: ModelSpec, plan: Plan, accelerators: Mapping[str, Accelerator]) -> None:
-        self.position = Position()
+        self.position = Position(as_stored=attends_as_stored(spec.architecture))
         self.tokens: list[int] = []
         self._home_of = {p.unit: p.device for p in plan.placements}
         self._layers: dict[str, FullLayer] = {}
@@ -182,7 +192,8 @@ class KVCache(Cache):  # type: ignore[misc]
             if unit.kind is UnitKind.LAYER:
                 home = self._home_of[unit.name]
                 device = torch.device("cpu") if home == CPU else accelerators[home].device
-                self._layers[unit.name] = _layer(unit, plan.workload, self.position, device)
+                dtype = cache_dtype(spec) if home == CPU else compute_dtype(spec, home)
+                self._layers[unit.name] = _layer(unit, plan.workload, self.position, device, dtype)
         super().__init__(layers=list(self._layers.values()))
         rooms = {name: visit_bytes(name, spec, plan.workload, plan.placements) for name in accelerators}
         self._rooms = {name: accelerators[name].allocate(nbytes) for name, nbytes in rooms.items() if nbytes}
@@ -218,11 +229,13 @@ class KVCache(Cache):  # type: ignore[misc]
         self.position.tokens = len(self.tokens)
 
 
-def _layer(unit: UnitSpec, workload: Workload, position: Position, device: torch.device) -> FullLayer:
+def _layer(
+    unit: UnitSpec, workload: Workload, position: Position, device: torch.device, dtype: torch.dtype
+) -> FullLayer:
     capacity, window = kv_capacity_tokens(unit, workload), unit.kv_window_tokens
     if window is None or window >= workload.context_tokens:
-        return FullLayer(capacity, position, device)
-    return SlidingLayer(capacity, window, position, device)
+        return FullLayer(capacity, position, device, dtype)
+    return SlidingLayer(capacity, window, position, device, dtype)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -17,14 +17,14 @@ import torch
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import Interrupted
 from llmrun.events import BytesRead, Event, LayerDone, RingSample, Stall
-from llmrun.models.dtypes import torch_dtype
+from llmrun.models.dtypes import compute_dtype
 from llmrun.planner.plan import CPU, Plan, is_gpu
 from llmrun.runtime.accelerator import Accelerator
 from llmrun.runtime.device import DeviceWeights
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.rows import EmbeddingRows
-from llmrun.runtime.views import as_tensor, unit_views
+from llmrun.runtime.views import as_tensor, embedding_rows, unit_views
 
 STALL_S = 0.0005
 """Shorter waits are the cost of asking, not of waiting for weights."""
@@ -60,7 +60,6 @@ class Residency:
         self._cache = cache
         self._emit = emit
         self._cancel = cancel
-        self._dtype = torch_dtype(spec.dtype)
         self._devices = {
             name: DeviceWeights(name, spec, plan, host, accelerator, self._is_cancelled)
             for name, accelerator in accelerators.items()
@@ -129,6 +128,10 @@ class Residency:
         name = self._device_name(unit)
         return self._devices[name].accelerator.device if is_gpu(name) else torch.device("cpu")
 
+    def dtype(self, unit: str) -> torch.dtype:
+        """What the unit is computed in, in this kind of pass."""
+        return compute_dtype(self._spec, self._device_name(unit))
+
     def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows needed."""
         owner = "head" if self._spec.tied_embeddings else "embedding"
@@ -136,8 +139,8 @@ class Residency:
         if weight is not None:
             return ids.to(weight.device), weight
         unique, inverse = torch.unique(ids, return_inverse=True)
-        rows = torch.frombuffer(self._rows.read(unique.tolist()), dtype=torch_dtype(self._spec.embedding.dtype))
-        return inverse, rows.view(len(unique), -1).to(self._dtype)
+        rows = as_tensor(memoryview(self._rows.read(unique.tolist())))
+        return inverse, embedding_rows(rows, self._spec.embedding)
 
     def report_bytes(self) -> None:
         """Emit the bytes that have come in from disk, and from RAM to the GPUs, since the last report."""
@@ -223,7 +226,7 @@ class Residency:
         waited_s = time.monotonic() - began_s
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
-        weights = unit_views(memory, self._host.layout(unit), self._dtype)
+        weights = unit_views(memory, self._host.layout(unit), self.dtype(unit))
         if self._is_home(unit):
             self._permanent[unit] = weights
         return weights
@@ -241,7 +244,7 @@ class Residency:
             memory = self._host.peek(owner)
             if memory is None:
                 return None
-            views = unit_views(as_tensor(memory), self._host.layout(owner), self._dtype)
+            views = unit_views(as_tensor(memory), self._host.layout(owner), compute_dtype(self._spec, CPU))
             if not self._placements[owner].resident:
                 return views[self._spec.embedding.name]
             self._permanent[owner] = views

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from llmrun.checkpoint.spec import ModelSpec, TensorSpec
-from llmrun.models.dtypes import torch_dtype
+from llmrun.checkpoint.layout import layout
+from llmrun.checkpoint.spec import ModelSpec
 from llmrun.models.skeleton import build_skeleton
+from llmrun.runtime.views import as_tensor, embedding_rows, unit_views
 
 
 class SequentialWeights:
@@ -17,16 +18,24 @@ class SequentialWeights:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._dtype = torch_dtype(spec.dtype)
 
     @contextmanager
     def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
         """The tensors of a unit by their names in the checkpoint."""
-        yield {tensor.name: self._read(tensor) for tensor in self._spec.unit(unit).tensors}
+        memory, there = torch.zeros(0, dtype=torch.uint8), layout(self._spec.unit(unit))
+        for extent in there.extents:
+            with self._spec.path(extent.file).open("rb") as file:
+                file.seek(extent.file_offset)
+                read = bytearray(file.read(extent.nbytes)).ljust(extent.nbytes)
+            memory = torch.cat([memory, torch.frombuffer(read, dtype=torch.uint8)])
+        yield unit_views(memory, there, torch.float32)
 
     def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The ids as they are and the whole embedding matrix."""
-        return ids, self._read(self._spec.embedding)
+        matrix = self._spec.embedding
+        with self._spec.path(matrix.file).open("rb") as file:
+            file.seek(matrix.offset)
+            return ids, embedding_rows(as_tensor(memoryview(bytearray(file.read(matrix.nbytes)))), matrix)
 
     def is_permanent(self, unit: str) -> bool:
         """Nothing is."""
@@ -36,11 +45,9 @@ class SequentialWeights:
         """Everything is computed on the CPU."""
         return torch.device("cpu")
 
-    def _read(self, tensor: TensorSpec) -> torch.Tensor:
-        with self._spec.path(tensor.file).open("rb") as file:
-            file.seek(tensor.offset)
-            data = torch.frombuffer(bytearray(file.read(tensor.nbytes)), dtype=torch_dtype(tensor.dtype))
-        return data.view(tensor.shape).to(self._dtype)
+    def dtype(self, unit: str) -> torch.dtype:
+        """As the CPU computes."""
+        return torch.float32
 
 
 @torch.inference_mode()

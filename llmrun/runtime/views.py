@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from llmrun.checkpoint.layout import TensorView, UnitLayout
-from llmrun.models.dtypes import torch_dtype
+from llmrun.checkpoint.spec import TensorSpec
+from llmrun.formats import weight_format
+from llmrun.kernels.packed import as_weight
 
 
 def as_tensor(memory: memoryview) -> torch.Tensor:
@@ -14,17 +16,17 @@ def as_tensor(memory: memoryview) -> torch.Tensor:
 
 
 def unit_views(memory: torch.Tensor, layout: UnitLayout, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The tensors of a unit by name, viewed in ``memory`` (bytes, on any device).
-
-    A tensor is copied only where it cannot be used as it lies: not aligned to its elements, or of another dtype than
-    the model computes in. Such tensors are few and small (norms kept in fp32) in checkpoints that people have.
-    """
-    return {view.name: _tensor(memory, view).to(dtype) for view in layout.views}
+    """The tensors of a unit by name, viewed in ``memory`` (bytes, on any device), to be computed with in ``dtype``."""
+    return {view.name: _tensor(memory[view.buffer_offset :][: view.nbytes], view, dtype) for view in layout.views}
 
 
-def _tensor(memory: torch.Tensor, view: TensorView) -> torch.Tensor:
-    dtype = torch_dtype(view.dtype)
-    data = memory[view.buffer_offset : view.buffer_offset + view.nbytes]
-    if data.storage_offset() % dtype.itemsize:
-        data = data.clone()
-    return data.view(dtype).view(view.shape)
+def embedding_rows(data: torch.Tensor, matrix: TensorSpec) -> torch.Tensor:
+    """Some rows of ``matrix``, whose bytes these are."""
+    columns = matrix.shape[1]
+    n_rows = len(data) // weight_format(matrix.dtype).row_bytes(columns)
+    return as_weight(data, matrix.dtype, (n_rows, columns), torch.float32)
+
+
+def _tensor(data: torch.Tensor, view: TensorView, dtype: torch.dtype) -> torch.Tensor:
+    weight = as_weight(data, view.dtype, view.shape, dtype, view.paired_head_dim)
+    return weight - 1 if view.minus_one else weight

@@ -21,8 +21,8 @@ passes = st.lists(
 
 def layers(sliding: bool) -> tuple[FullLayer, FullLayer]:
     if sliding:
-        return tuple(SlidingLayer(WINDOW + CHUNK, WINDOW, Position(), CPU) for _ in range(2))
-    return tuple(FullLayer(CAPACITY, Position(), CPU) for _ in range(2))
+        return tuple(SlidingLayer(WINDOW + CHUNK, WINDOW, Position(), CPU, torch.float32) for _ in range(2))
+    return tuple(FullLayer(CAPACITY, Position(), CPU, torch.float32) for _ in range(2))
 
 
 def states(position: int, count: int) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_a_visit_changes_nothing(sliding: bool, passes: list[tuple[list[int], bo
 
 
 def test_only_what_is_held_goes_and_only_what_is_new_comes_back() -> None:
-    layer = FullLayer(CAPACITY, Position(), CPU)
+    layer = FullLayer(CAPACITY, Position(), CPU, torch.float32)
     run(layer, [5])
     layer.position.tokens = 5
     layer.home[0][:, :, 5:] = NAN
@@ -89,7 +89,7 @@ def test_only_what_is_held_goes_and_only_what_is_new_comes_back() -> None:
 
 def test_a_visit_that_breaks_off_leaves_a_window_whole() -> None:
     """The window had moved to the front in the room: so it has at home."""
-    layer = SlidingLayer(WINDOW + CHUNK, WINDOW, Position(), CPU)
+    layer = SlidingLayer(WINDOW + CHUNK, WINDOW, Position(), CPU, torch.float32)
     room = torch.empty(2 * 2 * CAPACITY * 3 * 4, dtype=torch.uint8)
     run(layer, [6, 6])
     layer.position.tokens = 12

@@ -11,7 +11,7 @@ from llmrun.units import MIB
 
 def test_only_the_pages_of_tokens_that_came_are_resident() -> None:
     position = Position()
-    layer = FullLayer(1 << 17, position, torch.device("cpu"))
+    layer = FullLayer(1 << 17, position, torch.device("cpu"), torch.float32)
     states = torch.ones(1, 8, 16, 64)
     before_bytes = process_memory().anonymous_bytes
     layer.update(states, states)

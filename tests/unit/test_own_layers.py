@@ -9,7 +9,7 @@ from tiny_spec import model
 from llmrun.hardware import measure as measuring
 from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_own import own_layers
-from llmrun.hardware.speeds import LayerSpeed
+from llmrun.hardware.speeds import LayerSpeed, OwnLayers
 from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk
 from llmrun.planner.choices import all_choices
 from llmrun.planner.scenarios import Bandwidth, slower
@@ -21,6 +21,7 @@ SPEC = model([100 * MIB, 200 * MIB], kv_bytes_per_token=0)
 OWN = LayerSpeed(SPEC.layer_shape, 100 * MIB, (1, 64, 512), (0.004, 0.016, 0.128))
 MEASURED = replace(SPEEDS, layers=(OWN,), reading_slowdown=1.0)
 WORK = Workload(prompt_tokens=512, new_tokens=100)
+FORMATS = {"self_attn.q_proj.weight": "BF16", "mlp.up_proj.weight": "F16", "mlp.down_proj.weight": "F32"}
 
 
 @pytest.mark.parametrize(("tokens", "seconds"), [(1, 0.004), (8, 0.008), (64, 0.016), (512, 0.128), (1024, 0.256)])
@@ -56,14 +57,14 @@ def test_a_model_is_measured_once_on_a_host_that_is_known(tmp_path, monkeypatch)
     assert store_speeds(host, replace(SPEEDS, host=host_key(host)))
     told = []
     for _ in range(2):
-        assert speeds_for(host, folder, told.append, OWN.shape).layer(OWN.shape) == OWN
+        assert speeds_for(host, folder, told.append, OwnLayers(OWN.shape, ())).layer(OWN.shape) == OWN
     assert len(asked) == 1
     assert told == ["measuring this model's layers once, at most 10 s"]
     assert cached_speeds(host).layer(OWN.shape) == OWN
 
 
 def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
-    found = dict(own_layers(llama_folder, 1.0, 64 * MIB))
+    found = dict(own_layers(llama_folder, FORMATS, 1.0, 64 * MIB))
     every = ("nbytes", *(f"seconds.{tokens}" for tokens in (64, 1, 256, 128)), "token_past_s", "chunk_past_s")
     assert tuple(found) == every[: len(found)]
     assert len(found) >= 3  # a busy machine leaves the longer ones out
@@ -72,7 +73,7 @@ def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
 
 def test_layers_larger_than_the_memory_for_measuring_are_refused(llama_folder):
     with pytest.raises(ValueError, match="larger than the memory"):
-        list(own_layers(llama_folder, 0.05, 1))
+        list(own_layers(llama_folder, FORMATS, 0.05, 1))
 
 
 def test_the_past_costs_what_attending_to_it_was_measured_to_take():

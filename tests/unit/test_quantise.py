@@ -9,7 +9,7 @@ from gguf.quants import dequantize, quantize
 from torch import Tensor
 
 from llmrun.formats import FORMATS, WeightFormat, weight_format
-from llmrun.quantize.reference import dequantise
+from llmrun.kernels.reference import dequantise
 from llmrun.quantize.rounding import quantise
 
 ROWS, COLUMNS = 24, 1024

@@ -100,7 +100,7 @@ def measured(monkeypatch):
     """How often ``measure`` was called; it gives whole figures at once."""
     calls = []
 
-    def measure(path, profile, *, limit_s, shape="", notify=None):
+    def measure(path, profile, *, limit_s, own=None, notify=None):
         calls.append(limit_s)
         return replace(of(profile), notes=("a note",))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.formats import weight_format
 from llmrun.hardware.speeds import DeviceSpeed, LayerSpeed, Speeds, WeightSpeed
 from llmrun.planner.choices import Choice, stages
 from llmrun.planner.memory import item_bytes
@@ -134,9 +135,14 @@ def copy_seconds(unit: UnitSpec, speeds: Speeds, gpu: str) -> float:
     return unit.buffer_bytes / link.h2d_pinned_bytes_per_s.p50 + link.latency_s
 
 
-def weight_bytes_per_s(device: DeviceSpeed, dtype: str, tokens: int) -> float:
-    """Weight bytes multiplied per second, interpolated between the measured numbers of tokens on a log-log scale."""
-    curve = _curve(device, dtype)
+def weight_bytes_per_s(device: DeviceSpeed, fmt: str, tokens: int) -> float:
+    """Weight bytes multiplied per second, interpolated between the measured numbers of tokens on a log-log scale.
+
+    Of a packed format that was not measured: as fast as the memory was for plain weights, or the FLOP/s reached there.
+    """
+    curve = next((curve for curve in device.weights if curve.dtype == fmt), None)
+    if curve is None:
+        return _like_plain(device.weights[0], fmt, tokens)
     if tokens <= curve.tokens[0]:
         return curve.bytes_per_s[0]
     if tokens >= curve.tokens[-1]:  # at the rate of FLOP/s reached there
@@ -151,8 +157,10 @@ def layer_seconds(own: LayerSpeed, tokens: int) -> float:
     return exp(float(np.interp(log(tokens), np.log(own.tokens), np.log(own.seconds))))
 
 
-def _curve(device: DeviceSpeed, dtype: str) -> WeightSpeed:
-    return next((curve for curve in device.weights if curve.dtype == dtype), device.weights[0])
+def _like_plain(curve: WeightSpeed, fmt: str, tokens: int) -> float:
+    bits, plain_bits = (weight_format(name).bits_per_weight for name in (fmt, curve.dtype))
+    most_per_s = curve.bytes_per_s[-1] * curve.tokens[-1] * bits / plain_bits
+    return min(curve.bytes_per_s[0], most_per_s / tokens)
 
 
 @dataclass(frozen=True)
@@ -222,14 +230,13 @@ class _Pass:
         """Weights read once, or their FLOPs where those take longer. Of a mixture of experts only what is used."""
         if not unit.nbytes:
             return 0.0
-        n_params = unit.nbytes / item_bytes(self.spec.dtype)
-        active = min(1.0, unit.flops_per_token / (2 * n_params))
+        active = min(1.0, unit.flops_per_token / (2 * unit.n_params))
         memory_s = self._memory_s(unit, device, rows)
-        return max(memory_s, unit.nbytes * active / weight_bytes_per_s(device, self.spec.dtype, rows))
+        return max(memory_s, unit.nbytes * active / weight_bytes_per_s(device, unit.weight_format, rows))
 
     def _memory_s(self, unit: UnitSpec, device: DeviceSpeed, rows: int) -> float:
-        active = min(1.0, rows * unit.flops_per_token / (2 * unit.nbytes / item_bytes(self.spec.dtype)))
-        return unit.nbytes * active / weight_bytes_per_s(device, self.spec.dtype, 1)
+        active = min(1.0, rows * unit.flops_per_token / (2 * unit.n_params))
+        return unit.nbytes * active / weight_bytes_per_s(device, unit.weight_format, 1)
 
     def _attention_s(self, unit: UnitSpec, device: DeviceSpeed, past: int, tokens: int) -> float:
         if not unit.kv_bytes_per_token:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llmrun.formats import WeightFormat
-from llmrun.quantize.packing import half, nibbles, sequential_bits, six_bit_pairs, split, spread_bits
+from llmrun.kernels.packing import half, nibbles, sequential_bits, six_bit_pairs, split, spread_bits
 
 PLAIN_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

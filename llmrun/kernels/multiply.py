@@ -1,0 +1,62 @@
+"""Products with weights as they lie: by the kernels where they know the format, else by torch."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import torch
+from torch.nn.functional import linear
+
+from llmrun.formats import WeightFormat
+from llmrun.kernels.library import find_library
+from llmrun.kernels.linear import Kernels
+from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
+
+FEW_TOKENS = 8
+"""Up to here a kernel reads each weight once for all of them; above, oneDNN's product of bf16 matrices is faster."""
+
+TILE_BYTES = 16 << 20
+"""Of weights that are made floats at a time, where nothing multiplies by them as they lie."""
+
+
+@cache
+def kernels(threads: int) -> Kernels | None:
+    """The kernels with a pool of so many threads, shared by the process; ``None`` where they were not built."""
+    library = None if os.environ.get("LLMRUN_KERNELS") == "torch" else find_library()
+    return Kernels(library, threads) if library else None
+
+
+def multiply(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+    """``states @ weights.T``: ``(T, columns)`` by ``(rows, row_bytes)`` bytes to ``(T, rows)``, in the dtype of states.
+
+    Memory: the result; more than a few tokens of plain weights in bf16 as well, or a tile of weights as floats.
+    """
+    few = len(states) <= FEW_TOKENS
+    if states.device.type == "cpu" and states.dtype == torch.float32:
+        own = kernels(torch.get_num_threads())
+        if own and own.supports(fmt.name) and (few or not fmt.is_plain):
+            return own.linear(states.contiguous(), packed, fmt, columns)
+        if fmt.name == "BF16" and (not few or own is None):
+            return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
+    return _by_tiles(states, packed, fmt, columns)
+
+
+def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+    """The weights of ``(rows, row_bytes)`` bytes at any address, fp32 ``(rows, columns)``."""
+    return plain(packed, PLAIN_DTYPES[fmt.name]).float() if fmt.is_plain else dequantise(fmt, packed, columns)
+
+
+def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Bytes as the numbers that they are; a copy where they are not aligned."""
+    aligned = packed if packed.data_ptr() % dtype.itemsize == 0 else packed.clone()
+    return aligned.view(dtype)
+
+
+def _by_tiles(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+    product = states.new_empty(len(states), len(packed))
+    step = max(1, TILE_BYTES // (columns * states.element_size()))
+    for begin in range(0, len(packed), step):
+        tile = numbers(packed[begin : begin + step], fmt, columns).to(states.dtype)
+        product[:, begin : begin + step] = states @ tile.T
+    return product

@@ -1,0 +1,136 @@
+"""Weights as the checkpoint has them, which a transformers model takes for a matrix of floats.
+
+A layer's own code stays as it is: ``torch.nn.functional.linear`` and ``embedding`` come here with such a weight
+(torch's ``__torch_function__``, https://docs.pytorch.org/docs/stable/notes/extending.html). Whatever else is done with
+one gets its numbers as plain floats: right for every model, and slow for those that do it often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from llmrun.formats import WeightFormat, weight_format
+from llmrun.kernels.multiply import multiply, numbers, plain
+from llmrun.kernels.reference import PLAIN_DTYPES
+
+
+def as_weight(
+    data: torch.Tensor, fmt_name: str, shape: Sequence[int], dtype: torch.dtype, paired_head_dim: int | None = None
+) -> torch.Tensor:
+    """The tensor whose bytes are ``data``, to be computed with in ``dtype``.
+
+    A matrix of another dtype is multiplied as it lies. Else it is copied where it cannot be used so: not aligned to its
+    elements, or a vector of another dtype. Those are few and small.
+    """
+    fmt = weight_format(fmt_name)
+    if len(shape) == 2 and PLAIN_DTYPES.get(fmt_name) != dtype:
+        rows, columns = shape
+        return PackedWeight(data.view(rows, fmt.row_bytes(columns)), fmt, columns, dtype, paired_head_dim)
+    values: torch.Tensor = plain(data, PLAIN_DTYPES[fmt_name]).view(*shape).to(dtype)
+    return in_halves(values, paired_head_dim) if paired_head_dim else values
+
+
+def plain_weight(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Ordinary numbers as the tensor of a checkpoint that has them, to be computed with in ``dtype``."""
+    name = next(name for name, kind in PLAIN_DTYPES.items() if kind == matrix.dtype)
+    return as_weight(matrix.detach().contiguous().flatten().view(torch.uint8), name, matrix.shape, dtype)
+
+
+def in_halves(values: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Along the last dimension, pairs (x0 y0 x1 y1) of every head as halves (x0 x1 y0 y1)."""
+    pairs: torch.Tensor = values.unflatten(-1, (-1, head_dim // 2, 2))
+    return pairs.transpose(-1, -2).flatten(-3)
+
+
+class PackedWeight(torch.Tensor):
+    """A matrix ``(rows, columns)`` in rows of packed bytes.
+
+    Args:
+        packed: ``(rows, row_bytes)`` of uint8, on any device, at any address.
+        columns: weights of a row.
+        dtype: what it seems to be, and what is multiplied with it.
+        paired_head_dim: the rows of each head of this size lie in pairs (x0 y0 x1 y1), as llama.cpp's converter leaves
+            them for its own rotary embedding; the product has them as halves, as transformers wants them.
+    """
+
+    packed: torch.Tensor
+    fmt: WeightFormat
+    paired_head_dim: int | None
+
+    @staticmethod
+    def __new__(  # noqa: D102 - the class says it
+        cls: type[PackedWeight],
+        packed: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        dtype: torch.dtype,
+        paired_head_dim: int | None = None,
+    ) -> PackedWeight:
+        weight: PackedWeight = torch.Tensor._make_wrapper_subclass(
+            cls, (len(packed), columns), dtype=dtype, device=packed.device
+        )
+        weight.packed, weight.fmt, weight.paired_head_dim = packed, fmt, paired_head_dim
+        return weight
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Products and rows are taken from the bytes; the rest goes its usual way."""
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.linear and isinstance(args[1], cls):
+            return args[1]._linear(args[0], *args[2:], **kwargs)
+        if func is torch.nn.functional.embedding and isinstance(args[1], cls):
+            return args[1].numbers(args[0])
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Any other operation, on plain numbers."""
+        if func is torch.ops.aten.detach.default:
+            return args[0]._alias()
+
+        def unpacked(value: Any) -> Any:  # noqa: ANN401
+            return value.numbers() if isinstance(value, cls) else value
+
+        return func(*tree_map(unpacked, args), **tree_map(unpacked, dict(kwargs or {})))
+
+    def numbers(self, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """The rows of ``ids``, ``(*ids.shape, columns)``, or all of them, as floats.
+
+        Memory: the result, and its bytes once more.
+        """
+        columns = self.shape[1]
+        if ids is None:
+            return self._in_halves(numbers(self.packed, self.fmt, columns).T).T.to(self.dtype)
+        rows = numbers(self.packed[ids.reshape(-1)], self.fmt, columns)
+        return rows.view(*ids.shape, columns).to(self.dtype)
+
+    def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        rows, columns = self.shape
+        product = multiply(states.reshape(-1, columns), self.packed, self.fmt, columns)
+        product = self._in_halves(product).view(*states.shape[:-1], rows)
+        return product if bias is None else product + bias
+
+    def _in_halves(self, product: torch.Tensor) -> torch.Tensor:
+        return in_halves(product, self.paired_head_dim) if self.paired_head_dim else product
+
+    def _alias(self) -> PackedWeight:
+        return PackedWeight(self.packed, self.fmt, self.shape[1], self.dtype, self.paired_head_dim)
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"PackedWeight({self.fmt.name}, {tuple(self.shape)}, {self.dtype})"
