@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_cli import Done, llmrun, refused
+from run_cli import ENVIRONMENT, Done, llmrun, refused
 
 WEIGHTS = "model.safetensors"
 
@@ -109,14 +111,44 @@ CASES = {
 }
 
 
+PROGRAM = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from llmrun.cli.app import main
+for folder in sys.argv[1:]:
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main(["chat", folder, "-p", "hi", "--max-tokens", "3"])
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each case."""
+    around = tmp_path_factory.mktemp("bad")
+    found = {case: Path(shutil.copytree(tiny_checkpoint, around / case)) for case in CASES}
+    for case, folder in found.items():
+        CASES[case][0](folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    """What the command says of each, one after another in a process that cannot import torch."""
+    no_torch = tmp_path_factory.mktemp("no-torch")
+    (no_torch / "torch.py").write_text("raise SystemError('torch was imported')")
+    argv = [sys.executable, "-c", PROGRAM, *map(str, folders.values())]
+    env = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(no_torch), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)
+    return {case: Done(argv, *json.loads(line)) for case, line in zip(CASES, done.stdout.splitlines(), strict=True)}
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_is_refused_before_torch_is_imported(case: str, folder: Path) -> None:
-    change, reference, says = CASES[case]
-    change(folder)
-    (folder / "torch.py").write_text("raise SystemError('torch was imported')")
-    lines = refused(ask(folder, PYTHONPATH=folder), 4, reference)
-    assert says in lines[0]
-    assert not (folder / "executed").exists()
+def test_is_refused_before_torch_is_imported(case: str, folders: dict[str, Path], answers: dict[str, Done]) -> None:
+    _, reference, says = CASES[case]
+    assert says in refused(answers[case], 4, reference)[0]
+    assert not (folders[case] / "executed").exists()
 
 
 def test_a_refusal_says_what_helps(folder: Path) -> None:
