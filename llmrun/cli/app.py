@@ -28,6 +28,7 @@ from llmrun.cli.inspect import inspect_host
 from llmrun.cli.list import list_models
 from llmrun.cli.plan import plan
 from llmrun.cli.pull import pull
+from llmrun.cli.quantize import quantize
 from llmrun.cli.rm import rm
 from llmrun.errors import DeviceError, Interrupted, LlmrunError, UsageError
 
@@ -49,6 +50,7 @@ app.command("bench")(bench)
 app.command("compare")(compare)
 app.command("plan")(plan)
 app.command("pull")(pull)
+app.command("quantize")(quantize)
 app.command("list")(list_models)
 app.command("rm")(rm)
 app.command("inspect")(inspect_host)

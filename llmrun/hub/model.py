@@ -17,6 +17,7 @@ class Origin(StrEnum):
     HUGGINGFACE = "huggingface"  # the local Hugging Face cache, filled by us or by another tool
     GGUF = "gguf"  # imported from a .gguf file of the user's
     PYPI = "pypi"  # imported from the GGUF inside a wheel
+    QUANTISED = "quantised"  # made by `llmrun quantize` from another model
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,10 @@ def test_words_that_stand_in_two_places_agree():
     from llmrun.hardware.presets import preset_names
     from llmrun.planner import PLANNERS
     from llmrun.planner.problem import Objective
+    from llmrun.quantize.recipe import recipe_names
 
     assert complete.planners("") == list(PLANNERS)
+    assert complete.formats("") == recipe_names()
     assert complete.goals("") == [goal.value for goal in Objective]
     assert complete.presets("rtx") == [name for name in preset_names() if name.startswith("rtx")]
 

@@ -1,0 +1,18 @@
+"""What becomes of the tensors of a checkpoint, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from llmrun.quantize.shards import Shard
+
+
+def counts(files: Iterable[Shard]) -> str:
+    """How many matrices each format has, and the bits per weight of all together."""
+    pieces = [piece for shard in files for piece in shard.pieces]
+    packed = Counter(piece.fmt.name for piece in pieces if not piece.is_kept)
+    said = [f"{count} matrices {name}" for name, count in sorted(packed.items(), key=lambda item: -item[1])]
+    said += [f"{sum(piece.is_kept for piece in pieces)} tensors as they are"]
+    n_weights = sum(piece.n_weights for piece in pieces)
+    return f"{', '.join(said)}; {8 * sum(piece.nbytes for piece in pieces) / n_weights:.2f} bits per weight"
