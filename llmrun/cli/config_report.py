@@ -35,6 +35,7 @@ SCHEMA_VERSION = 1
 ONLY_VARIABLES = {
     "LLMRUN_API_KEY": "OPENAI_API_KEY, or none",
     "LLMRUN_CACHE": "llmrun in the user's cache folder",
+    "LLMRUN_KERNELS": "the best that this processor has",
     "LLMRUN_MEASURE_S": "10",
     "LLMRUN_TRACEBACK": "no traceback",
 }

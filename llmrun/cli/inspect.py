@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import wrap
@@ -17,7 +17,7 @@ from llmrun.settings import Budget
 from llmrun.units import format_bytes
 
 if TYPE_CHECKING:
-    from llmrun.hardware import Disk, Gpu, HardwareProfile
+    from llmrun.hardware import Cpu, Disk, Gpu, HardwareProfile
 
 SCHEMA_VERSION = 1
 WIDTH = 80
@@ -130,7 +130,7 @@ def as_text(profile: HardwareProfile, budget: Budget, caches: Mapping[str, Path]
     """All of it for people, section by section."""
     cpu = profile.cpu
     sections: dict[str, Table] = {
-        "processor": [(cpu.name, f"{_count(cpu.physical_cores, 'core')}, {_count(cpu.logical_cores, 'thread')}")],
+        "processor": list(_processor(cpu)),
         "memory": _memory_rows(profile),
         "GPUs": [_gpu_row(gpu) for gpu in profile.gpus] or [("none found",)],
     }
@@ -183,6 +183,14 @@ def _budget_rows(profile: HardwareProfile, budget: Budget) -> Table:
         (device, format_bytes(allowed), f"{format_bytes(free)} available less {format_bytes(free - allowed)} headroom")
         for device, (free, allowed) in amounts.items()
     ]
+
+
+def _processor(cpu: Cpu) -> Iterator[tuple[str, ...]]:
+    yield cpu.name, f"{_count(cpu.physical_cores, 'core')}, {_count(cpu.logical_cores, 'thread')}"
+    if cpu.kernels == "torch":
+        yield "kernels", "none built: torch computes, slower (a C compiler was missing)"
+    elif cpu.kernels:
+        yield "kernels", cpu.kernels
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,16 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 from llmrun.hardware.profile import HardwareProfile
 from llmrun.units import GIB
 
-MEASURING_VERSION = 1
+MEASURING_VERSION = 2
 """Of what is measured and how; raised whenever figures of before no longer compare."""
 
 
 def host_key(profile: HardwareProfile) -> str:
-    """One line: processor and cores that may be used, RAM, GPUs, disk, torch, the way of measuring.
+    """One line: processor and cores that may be used, RAM, GPUs, disk, torch, kernels, the way of measuring.
 
     A limit that a control group puts on the disk cannot be seen, so it is not in here.
     """
-    parts = [*fixed_parts(profile), f"torch {_torch_version()}", f"measuring {MEASURING_VERSION}"]
+    kernels = profile.cpu.kernels or "unknown"
+    computing = (f"torch {_torch_version()}", f"kernels {kernels}", f"measuring {MEASURING_VERSION}")
+    parts = [*fixed_parts(profile), *computing]
     return "; ".join(parts)
 
 

@@ -12,6 +12,7 @@ from llmrun.hardware.cgroup import memory_limits
 from llmrun.hardware.disk import probe_disk
 from llmrun.hardware.gpu import find_gpus
 from llmrun.hardware.profile import Cpu, HardwareProfile, MemoryLimit
+from llmrun.kernels.library import kernels_variant
 
 PHYSICAL = "physical memory"
 
@@ -31,7 +32,7 @@ def probe(path: Path | None = None) -> HardwareProfile:
 def _cpu() -> Cpu:
     usable = _usable_cpus()
     siblings = {_siblings(cpu) for cpu in usable}
-    return Cpu(_cpu_name(), physical_cores=len(siblings), logical_cores=len(usable))
+    return Cpu(_cpu_name(), physical_cores=len(siblings), logical_cores=len(usable), kernels=kernels_variant())
 
 
 def _usable_cpus() -> list[int]:

@@ -17,6 +17,7 @@ class Cpu:
     name: str
     physical_cores: int
     logical_cores: int
+    kernels: str = ""  # the instruction set of llmrun's own that are used, "torch" where none were built
 
 
 @dataclass(frozen=True)

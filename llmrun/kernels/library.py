@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -88,6 +89,17 @@ class Library:
         """The instruction set that was picked: `avx512`, `avx2`, `neon` or `portable`."""
         name: bytes = self.functions.llmrun_variant()
         return name.decode()
+
+
+def chosen_library() -> Library | None:
+    """The library that products are computed with; ``None``: by torch, as LLMRUN_KERNELS=torch asks for."""
+    return None if os.environ.get("LLMRUN_KERNELS") == "torch" else find_library()
+
+
+def kernels_variant() -> str:
+    """The instruction set of the kernels that are used, `torch` where there are none."""
+    library = chosen_library()
+    return library.variant if library else "torch"
 
 
 def find_library(folder: Path | None = None) -> Library | None:

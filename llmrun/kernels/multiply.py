@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import torch
 from torch.nn.functional import linear
 
 from llmrun.formats import WeightFormat
-from llmrun.kernels.library import find_library
+from llmrun.kernels.library import chosen_library
 from llmrun.kernels.linear import Kernels
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
 
@@ -23,7 +22,7 @@ TILE_BYTES = 16 << 20
 @cache
 def kernels(threads: int) -> Kernels | None:
     """The kernels with a pool of so many threads, shared by the process; ``None`` where they were not built."""
-    library = None if os.environ.get("LLMRUN_KERNELS") == "torch" else find_library()
+    library = chosen_library()
     return Kernels(library, threads) if library else None
 
 

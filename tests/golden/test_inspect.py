@@ -12,7 +12,7 @@ from llmrun.units import GIB, MIB
 
 CACHES = {"hub": Path("/home/ada/.cache/huggingface/hub"), "imported": Path("/home/ada/.cache/llmrun/models")}
 WORKSTATION = HardwareProfile(
-    cpu=Cpu("AMD Ryzen 9 7950X", physical_cores=16, logical_cores=32),
+    cpu=Cpu("AMD Ryzen 9 7950X", physical_cores=16, logical_cores=32, kernels="avx512"),
     limits=(
         MemoryLimit("physical memory", 64 * GIB, 51 * GIB),
         MemoryLimit("control group /user.slice", 16 * GIB, 12 * GIB + 300 * MIB),
@@ -37,6 +37,7 @@ WORKSTATION = HardwareProfile(
 WORKSTATION_TEXT = """\
 processor
   AMD Ryzen 9 7950X  16 cores, 32 threads
+  kernels            avx512
 memory
   physical memory            64.0 GiB  51.0 GiB available
   control group /user.slice  16.0 GiB  12.3 GiB available  <- the tightest
@@ -78,10 +79,11 @@ speeds, measured 2026-01-01 00:00 UTC
   reading          x 1.20       time of a product while the disk is read
 """
 
-LAPTOP = HardwareProfile(Cpu("Apple M2", 1, 1), (MemoryLimit("physical memory", 8 * GIB, 2 * GIB),), (), None)
+LAPTOP = HardwareProfile(Cpu("Apple M2", 1, 1, "torch"), (MemoryLimit("physical memory", 8 * GIB, 2 * GIB),), (), None)
 LAPTOP_TEXT = """\
 processor
   Apple M2  1 core, 1 thread
+  kernels   none built: torch computes, slower (a C compiler was missing)
 memory
   physical memory  8.0 GiB  2.0 GiB available
 GPUs
