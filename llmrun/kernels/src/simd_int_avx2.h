@@ -1,0 +1,85 @@
+/* Products of bytes, two groups of 32 weights at a time (rows_int.inc says how they lie). */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "convert.h"
+
+typedef __m256i vb; /* bytes */
+typedef __m256i vi; /* int32 */
+
+enum { SIGNED_OFFSET = 0 };
+
+static inline void prefetch(const void *at) { _mm_prefetch(at, _MM_HINT_T0); }
+
+static inline __m128i sixteen(const uint8_t *at) { return _mm_loadu_si128((const __m128i *)at); }
+
+/* Sixteen bytes a group, `stride` apart. */
+static inline vb vb_gather(const uint8_t *at, long stride) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(at)), sixteen(at + stride), 1);
+}
+/* The same sixteen bytes for each group. */
+static inline vb vb_same(const uint8_t *at) { return _mm256_broadcastsi128_si256(sixteen(at)); }
+static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
+/* at, at + 32; first: the group that lane 0 has, here always even */
+static inline vb vb_alternate(const uint8_t *at, int first) {
+    (void)first;
+    return vb_gather(at, 32);
+}
+static inline vb vb_and(vb a, int mask) { return _mm256_and_si256(a, _mm256_set1_epi8((char)mask)); }
+static inline vb vb_or(vb a, vb b) { return _mm256_or_si256(a, b); }
+/* Shifts bring in bits of the neighbouring byte: mask them away. */
+static inline vb vb_right(vb a, int bits) { return _mm256_srli_epi32(a, bits); }
+static inline vb vb_left(vb a, int bits) { return _mm256_slli_epi32(a, bits); }
+static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
+    (void)b2, (void)b3;
+    return _mm256_srlv_epi32(a, _mm256_setr_epi32(b0, b0, b0, b0, b1, b1, b1, b1));
+}
+/* Of each group 16 bits, `stride` apart: byte i is `value` where bit i is set, 0 elsewhere. */
+static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+    const __m256i bytes = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
+    const __m256i bits = _mm256_set1_epi64x((long long)0x8040201008040201);
+    __m256i words = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_cvtsi32_si128(bits16_at(at))),
+                                            _mm_cvtsi32_si128(bits16_at(at + stride)), 1);
+    __m256i set = _mm256_and_si256(_mm256_shuffle_epi8(words, bytes), bits);
+    return vb_and(_mm256_cmpeq_epi8(set, bits), value);
+}
+static inline vb vb_signed(vb a) { return a; }
+
+/* The activations of the groups at `x`. */
+static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
+    __m256i a = _mm256_loadu_si256((const __m256i *)x), b = _mm256_loadu_si256((const __m256i *)(x + 32));
+    *u = _mm256_permute2x128_si256(a, b, 0x20);
+    *v = _mm256_permute2x128_si256(a, b, 0x31);
+}
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_of_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+/* start + the sums of four products. Two products of a weight up to 63 and an activation up to 127 in size make 16,002,
+ * four 32,004: they fit 16 bits. */
+static inline vi vi_dot(vi start, vb u, vb x) { return vi_add(start, vi_of_pairs(_mm256_maddubs_epi16(u, x))); }
+static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) {
+    __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(u, xu), _mm256_maddubs_epi16(v, xv));
+    return vi_add(start, vi_of_pairs(pairs));
+}
+/* The sign moves from the weight to the activation: 2 * 128 * 127 still fits 16 bits, 4 do not. */
+static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) {
+    start = vi_dot(start, _mm256_abs_epi8(u), _mm256_sign_epi8(xu, u));
+    return vi_dot(start, _mm256_abs_epi8(v), _mm256_sign_epi8(xv, v));
+}
+static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
+/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
+static inline vi vi_start(int offset, vb x) {
+    return _mm256_sub_epi32(vi_zero(), vi_dot(vi_zero(), _mm256_set1_epi8((char)offset), x));
+}
+static inline vf vf_of(vi a) { return _mm256_cvtepi32_ps(a); }
+
+/* One number a group, on all its lanes. */
+static inline vf vf_spread_128(__m128 two) {
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+}
+static inline vf vf_spread(const float *at) {
+    return vf_spread_128(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)at)));
+}
+static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+    uint32_t two = bits16_at(at) | (uint32_t)bits16_at(at + stride) << 16;
+    return vf_spread_128(_mm_cvtph_ps(_mm_cvtsi32_si128((int)two)));
+}

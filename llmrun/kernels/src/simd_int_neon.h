@@ -1,0 +1,61 @@
+/* Products of bytes, one group of 32 weights at a time (rows_int.inc says how they lie). */
+#include <arm_neon.h>
+#include <stdint.h>
+
+#include "convert.h"
+
+typedef uint8x16_t vb; /* bytes */
+typedef int32x4_t vi;  /* int32 */
+
+enum { SIGNED_OFFSET = 0 };
+
+static inline void prefetch(const void *at) { __builtin_prefetch(at); }
+
+/* Of the groups that wider vectors hold beside it, one here. */
+static inline vb vb_same(const uint8_t *at) { return vld1q_u8(at); }
+static inline vb vb_gather(const uint8_t *at, long stride) {
+    (void)stride;
+    return vb_same(at);
+}
+static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
+/* Odd groups lie 32 bytes on. */
+static inline vb vb_alternate(const uint8_t *at, int first) { return vb_same(at + first % 2 * 32); }
+static inline vb vb_and(vb a, int mask) { return vandq_u8(a, vdupq_n_u8((uint8_t)mask)); }
+static inline vb vb_or(vb a, vb b) { return vorrq_u8(a, b); }
+static inline vb vb_right(vb a, int bits) { return vshlq_u8(a, vdupq_n_s8((int8_t)-bits)); }
+static inline vb vb_left(vb a, int bits) { return vshlq_u8(a, vdupq_n_s8((int8_t)bits)); }
+static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
+    (void)b1, (void)b2, (void)b3;
+    return vb_right(a, b0);
+}
+/* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
+static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+    const uint8x16_t bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+    (void)stride;
+    return vb_and(vtstq_u8(vcombine_u8(vdup_n_u8(at[0]), vdup_n_u8(at[1])), bits), value);
+}
+static inline vb vb_signed(vb a) { return a; }
+
+/* The activations of the group at `x`. */
+static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
+    *u = vreinterpretq_u8_s8(vld1q_s8(x));
+    *v = vreinterpretq_u8_s8(vld1q_s8(x + 16));
+}
+/* start + the sums of four products; weights up to 63 are signed bytes too */
+static inline vi vi_dot(vi start, vb u, vb x) {
+    return vdotq_s32(start, vreinterpretq_s8_u8(u), vreinterpretq_s8_u8(x));
+}
+static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot(vi_dot(start, u, xu), v, xv); }
+static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot_pair(start, u, v, xu, xv); }
+static inline vi vi_zero(void) { return vdupq_n_s32(0); }
+/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
+static inline vi vi_start(int offset, vb x) { return vi_dot(vi_zero(), vdupq_n_u8((uint8_t)-offset), x); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vf vf_of(vi a) { return vcvtq_f32_s32(a); }
+
+/* One number a group, on all its lanes. */
+static inline vf vf_spread(const float *at) { return vdupq_n_f32(*at); }
+static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+    (void)stride;
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits16_at(at))));
+}

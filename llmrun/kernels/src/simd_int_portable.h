@@ -1,0 +1,70 @@
+/* Products of bytes in plain C, one group of 32 weights at a time (rows_int.inc says how they lie). */
+#include <stdint.h>
+#include <string.h>
+
+#include "convert.h"
+
+typedef uint8_t vb __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
+
+enum { SIGNED_OFFSET = 0 };
+
+static inline void prefetch(const void *at) { __builtin_prefetch(at); }
+
+/* Of the groups that wider vectors hold beside it, one here. */
+static inline vb vb_same(const uint8_t *at) {
+    vb a;
+    memcpy(&a, at, sizeof a);
+    return a;
+}
+static inline vb vb_gather(const uint8_t *at, long stride) {
+    (void)stride;
+    return vb_same(at);
+}
+static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
+/* Odd groups lie 32 bytes on. */
+static inline vb vb_alternate(const uint8_t *at, int first) { return vb_same(at + first % 2 * 32); }
+static inline vb vb_and(vb a, int mask) { return a & (uint8_t)mask; }
+static inline vb vb_or(vb a, vb b) { return a | b; }
+static inline vb vb_right(vb a, int bits) { return a >> (uint8_t)bits; }
+static inline vb vb_left(vb a, int bits) { return a << (uint8_t)bits; }
+static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
+    (void)b1, (void)b2, (void)b3;
+    return vb_right(a, b0);
+}
+/* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
+static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+    vb a;
+    (void)stride;
+    for (int i = 0; i < 16; i++) a[i] = (uint8_t)((at[i / 8] >> (i % 8) & 1) * value);
+    return a;
+}
+static inline vb vb_signed(vb a) { return a; }
+
+/* The activations of the group at `x`. */
+static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
+    memcpy(u, x, 16);
+    memcpy(v, x + 16, 16);
+}
+/* start + the sums of four products, of signed bytes: weights up to 63 are these too */
+static inline vi vi_dot(vi start, vb u, vb x) {
+    int8_t a[16], b[16];
+    memcpy(a, &u, 16);
+    memcpy(b, &x, 16);
+    for (int i = 0; i < 16; i++) start[i / 4] += a[i] * b[i];
+    return start;
+}
+static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot(vi_dot(start, u, xu), v, xv); }
+static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot_pair(start, u, v, xu, xv); }
+static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
+/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
+static inline vi vi_start(int offset, vb x) { return vi_dot(vi_zero(), (vb){0} + (uint8_t)-offset, x); }
+static inline vi vi_add(vi a, vi b) { return a + b; }
+static inline vf vf_of(vi a) { return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]}; }
+
+/* One number a group, on all its lanes. */
+static inline vf vf_spread(const float *at) { return vf_set(*at); }
+static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+    (void)stride;
+    return vf_set(half_at(at));
+}
