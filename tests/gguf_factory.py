@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from llmrun.formats import FORMATS
+from llmrun.quantize.rounding import quantise
+
 BASE: dict[str, Any] = {
     "vocab_size": 288,
     "hidden_size": 64,
@@ -37,10 +40,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 
 
-def tiny_model(arch: str) -> Any:
+def tiny_model(arch: str, **changes: Any) -> Any:
     """A random model whose weights are bf16 numbers, none of them at its initial one or zero."""
     model_type, extra = FAMILIES[arch]
-    config = AutoConfig.for_model(model_type, **{**BASE, **extra})
+    config = AutoConfig.for_model(model_type, **{**BASE, **extra, **changes})
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
@@ -62,13 +65,20 @@ def write_gguf(path: Path, arch: str, model: Any, **options: Any) -> None:
         if name == options.get("drop"):
             continue
         if values.ndim == 2:
-            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, packed(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def packed(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """A matrix in blocks; those of the K types, which gguf reads but does not make, are ours."""
+    if not kind.name.endswith("_K"):
+        return gguf.quants.quantize(values, kind)
+    return quantise(FORMATS[kind.name], torch.from_numpy(values)).numpy()
 
 
 def gguf_tensors(arch: str, model: Any) -> dict[str, np.ndarray]:

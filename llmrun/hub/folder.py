@@ -6,18 +6,18 @@ import json
 import re
 from pathlib import Path
 
+from llmrun.checkpoint.listed import LISTED_FILE
 from llmrun.checkpoint.tokenizer_files import has_tokenizer
 from llmrun.errors import CheckpointError
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def check_folder(folder: Path) -> Path:
-    """The absolute path of a folder that has a config and safetensors.
+    """The absolute path of a folder that has a config and safetensors, or a table of the tensors in another file.
 
     Raises:
         CheckpointError: ``unreadable``, ``no-config``, ``pickle-checkpoint``, ``gguf-in-folder``,
@@ -25,12 +25,12 @@ def check_folder(folder: Path) -> Path:
     """
     names = _names(folder)
     weights = [name for name in names if name.endswith(".safetensors")]
-    if not weights:
+    if not weights and LISTED_FILE not in names:
         raise _without_safetensors(folder, names)
     if CONFIG not in names:
         raise CheckpointError(
             "no-config",
-            f"{folder} has {len(weights)} safetensors file(s) but no {CONFIG}",
+            f"{folder} has {weights[0] if weights else LISTED_FILE} but no {CONFIG}",
             hint=f"copy the {CONFIG} of the model into the folder: it says what the tensors are",
         )
     missing = _missing_shards(folder)

@@ -147,6 +147,9 @@ def _family_fields(header: GgufHeader, family: Family, fields: Mapping[str, Any]
         is_27b = fields["num_hidden_layers"] == 62
         scalar = fields["hidden_size"] // fields["num_attention_heads"] if is_27b else fields["head_dim"]
         return {"sliding_window": window or None, "query_pre_attn_scalar": scalar}
+    if family.model_type == "llama":
+        there = {tensor.name for tensor in header.tensors}
+        return {"attention_bias": "blk.0.attn_q.bias" in there, "mlp_bias": "blk.0.ffn_up.bias" in there}
     if family.model_type == "phi3":
         partial = {"partial_rotary_factor": rotary / fields["head_dim"]} if rotary else {}
         return {"sliding_window": window or None, **partial}

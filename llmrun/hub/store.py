@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from llmrun.hub.folder import check_folder, nbytes
+from llmrun.hub.folder import check_folder
 from llmrun.hub.model import Origin
 from llmrun.settings import cache_folder
 
@@ -101,9 +101,9 @@ def named(name: str) -> tuple[Record, Path] | None:
 
 
 def remove(folder: Path) -> int:
-    """Delete a folder that this module made; the bytes that this frees."""
+    """Delete a folder that this module made; the bytes that this frees. A link goes, what it leads to stays."""
     assert folder.parent == models_folder(), "only our own folders are deleted"
-    freed_bytes = nbytes(folder)
+    freed_bytes = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
     shutil.rmtree(folder)
     return freed_bytes
 

@@ -10,12 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from llmrun.errors import CheckpointError
 from llmrun.hub.gguf_family import config_fields, family_of, hf_name
 from llmrun.hub.gguf_header import GgufHeader, GgufTensor, read_header
-from llmrun.hub.gguf_weights import to_bf16
 
 
 def small(path: Path) -> Path:
@@ -90,6 +88,40 @@ HOSTILE = {
 }
 
 
+def info(name: bytes, *extents: int, kind: int = 0, offset: int = 0) -> bytes:
+    """One row of the table of tensors."""
+    return text(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *extents, kind, offset)
+
+
+def table(path: Path, *infos: bytes, data_nbytes: int = 256) -> Path:
+    return raw(path, *infos, bytes(32 + data_nbytes), n_tensors=len(infos))
+
+
+OUTSIDE = {
+    "2^60 rows": info(b"t", 32, 1 << 60),
+    "2^60 weights in blocks": info(b"t", 1 << 60, kind=12),
+    "2^240 weights": info(b"t", *[1 << 60] * 4),
+    "an offset of 2^60": info(b"t", 32, offset=1 << 60),
+    "an offset of 2^64 - 1": info(b"t", 32, offset=(1 << 64) - 1),
+}
+
+
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_tensors_that_the_file_cannot_hold(what, tmp_path):
+    with pytest.raises(CheckpointError, match="reaches to byte") as caught:
+        read_header(table(tmp_path / "bad.gguf", OUTSIDE[what]))
+    assert caught.value.reference == "truncated-gguf"
+
+
+def test_tensors_may_share_neither_bytes_nor_a_name(tmp_path):
+    apart = table(tmp_path / "good.gguf", info(b"a", 32), info(b"b", 32, offset=128))
+    assert [tensor.nbytes for tensor in read_header(apart).tensors] == [128, 128]
+    with pytest.raises(CheckpointError, match="puts tensor 'b' over tensor 'a'"):
+        read_header(table(tmp_path / "bad.gguf", info(b"a", 32), info(b"b", 8, offset=127)))
+    with pytest.raises(CheckpointError, match="names a tensor twice"):
+        read_header(table(tmp_path / "bad.gguf", info(b"a", 32), info(b"a", 8, offset=128)))
+
+
 @pytest.mark.parametrize("what", HOSTILE)
 def test_counts_that_the_file_cannot_hold(what, tmp_path):
     counts = dict(HOSTILE[what])
@@ -122,15 +154,6 @@ def test_no_gguf_at_all(tmp_path):
         with pytest.raises(CheckpointError) as caught:
             read_header(tmp_path / name)
         assert caught.value.reference == "not-a-gguf"
-
-
-@given(arrays.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32)))
-def test_rounding_to_bf16_is_that_of_torch(values):
-    expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
-    mine = to_bf16(values)
-    numbers = ~np.isnan(values)
-    assert (mine[numbers] == expected[numbers]).all()
-    assert torch.from_numpy(mine).view(torch.bfloat16).isnan().numpy()[~numbers].all()
 
 
 def header_of(arch: str, *, n_layers: int = 1, **more: object) -> GgufHeader:

