@@ -23,8 +23,8 @@ def as_weight(
 ) -> torch.Tensor:
     """The tensor whose bytes are ``data``, to be computed with in ``dtype``.
 
-    A matrix of another dtype, or whose rows lie in pairs, is multiplied as it lies. Else it is copied where it cannot be
-    used so: not aligned to its elements, or a vector of another dtype. Those are few and small.
+    A matrix of another dtype, or whose rows lie in pairs, is multiplied as it lies. Else it is copied where it cannot
+    be used so: not aligned to its elements, or a vector of another dtype. Those are few and small.
     """
     fmt = weight_format(fmt_name)
     if len(shape) == 2 and (paired_head_dim or PLAIN_DTYPES.get(fmt_name) != dtype):
