@@ -1,0 +1,114 @@
+"""Many tokens times the matrices of a layer: the integer kernels against torch's bf16 and int8 products, in turns.
+
+    python benchmarks/kernel_prefill.py --tokens 16 64 256 512 --threads 2 --runs 7
+
+GOP/s = 2 x rows x columns x tokens / seconds, of calls that take fp32 activations and give fp32, as a model's layers
+have them: rounding the activations, unpacking the weights and, for torch, the conversions are within. Each call has
+another matrix, of enough that they do not fit into the caches together; the ways of computing take turns. The last
+column is what a model of 6.6e9 weights in its layers (Llama-2-7B) could read of a prompt if it did nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from common import argument_parser, print_host, spread, table, write_samples
+
+from llmrun.formats import FORMATS, WeightFormat
+from llmrun.kernels.library import find_library
+from llmrun.kernels.linear import Kernels
+
+LLAMA_2_7B_OPERATIONS = 2 * 6.6e9  # a token, in the matrices of its layers
+CACHE_BYTES = 96 << 20  # more than the caches of most machines
+Product = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def packed_product(kernels: Kernels, fmt: WeightFormat, rows: int, columns: int) -> Product:
+    """x W^T by our kernel. Weights of any bytes, with 2^-7 for whatever is read as a scale of 16 bits."""
+    count = 1 + CACHE_BYTES // (rows * fmt.row_bytes(columns))
+    weights = [torch.randint(0, 256, (rows, fmt.row_bytes(columns)), dtype=torch.uint8) for _ in range(count)]
+    scale = torch.tensor([2.0**-7]).half().view(torch.uint8)
+    for weight in weights:
+        blocks = weight.view(rows, -1, fmt.block_bytes)
+        at = 208 if fmt.name == "Q6_K" else 0
+        blocks[..., at : at + 2] = scale
+        if fmt.name in ("Q4_1", "Q5_1", "Q4_K", "Q5_K"):
+            blocks[..., 2:4] = scale
+    return lambda x, call: kernels.linear(x, weights[call % count], fmt, columns)
+
+
+def bf16_product(rows: int, columns: int) -> Product:
+    """What oneDNN makes of bf16 weights, with the conversions of the activations."""
+    count = 1 + CACHE_BYTES // (2 * rows * columns)
+    weights = [torch.randn(rows, columns).bfloat16() for _ in range(count)]
+    return lambda x, call: torch.nn.functional.linear(x.bfloat16(), weights[call % count]).float()
+
+
+def int8_product(rows: int, columns: int) -> Product:
+    """torch's own int8 product with a scale for each row and token: what groups of 32 cost is not in it."""
+    count = 1 + CACHE_BYTES // (rows * columns)
+    weights = [torch.randint(-127, 128, (rows, columns), dtype=torch.int8) for _ in range(count)]
+    row_scale = torch.rand(rows)
+
+    def multiply(x: torch.Tensor, call: int) -> torch.Tensor:
+        scale = x.abs().amax(1, keepdim=True) / 127
+        q = torch.round(x / scale).to(torch.int8)
+        return torch._int_mm(q, weights[call % count].T).float() * scale * row_scale
+
+    return multiply
+
+
+def measure(products: dict[str, Product], x: torch.Tensor, runs: int) -> dict[str, list[float]]:
+    """Seconds of each call; every other round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in products}
+    for run in range(-1, runs):  # the first is thrown away
+        for name in list(products)[:: 1 if run % 2 else -1]:
+            begin = time.perf_counter()
+            products[name](x, run + 1)
+            if run >= 0:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def parse() -> argparse.Namespace:
+    """What is asked."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64, 256, 512])
+    parser.add_argument("--formats", nargs="+", default=[each.name for each in FORMATS.values() if not each.is_plain])
+    parser.add_argument("--rows", type=int, default=11008)
+    parser.add_argument("--columns", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=7)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    args = parse()
+    torch.set_num_threads(args.threads)
+    host = print_host(Path.cwd())
+    kernels = Kernels(find_library(), args.threads)
+    print(f"{args.rows} x {args.columns}, {args.threads} threads, {kernels.variant}", flush=True)
+    products = {name: packed_product(kernels, FORMATS[name], args.rows, args.columns) for name in args.formats}
+    products["torch bf16"] = bf16_product(args.rows, args.columns)
+    products["torch int8"] = int8_product(args.rows, args.columns)
+    rows, samples = [], {}
+    for tokens in args.tokens:
+        operations = 2 * args.rows * args.columns * tokens
+        seconds = measure(products, torch.randn(tokens, args.columns), args.runs)
+        samples[tokens] = seconds
+        for name, each in seconds.items():
+            rates = [operations / second / 1e9 for second in each]
+            prompt = statistics.median(rates) * 1e9 / LLAMA_2_7B_OPERATIONS
+            rows.append([str(tokens), name, spread(rates, ".0f"), f"{prompt:.1f}"])
+    print(table(["tokens", "weights", "GOP/s", "7B tok/s"], rows))
+    write_samples(args.json, {"host": host, "seconds": samples})
+
+
+if __name__ == "__main__":
+    main()
