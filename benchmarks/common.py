@@ -139,8 +139,8 @@ def model_folder(model: str) -> Path:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The files that hold the weights."""
-    return sorted(folder.glob("*.safetensors"))
+    """The files that hold the weights; of an imported GGUF file, itself."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.gguf"))
 
 
 def process_counters(pid: int | str = "self") -> dict[str, int]:

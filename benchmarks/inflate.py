@@ -21,8 +21,10 @@ from typing import Any
 
 import torch
 from checkpoint_writer import CheckpointWriter, Noise
-from common import checkpoint_files, gib, model_folder
-from safetensors import safe_open
+from common import gib, model_folder
+
+from llmrun.checkpoint import read_spec
+from llmrun.runtime.sequential import SequentialWeights
 
 LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 
@@ -44,11 +46,12 @@ class Widening:
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All of a small checkpoint, in bf16."""
-    found = {}
-    for file in checkpoint_files(folder):
-        with safe_open(file, "pt") as source:
-            found.update({name: source.get_tensor(name).to(torch.bfloat16) for name in source.keys()})  # noqa: SIM118
+    """All of a small checkpoint, in bf16; of packed weights (a GGUF file) the numbers that they stand for."""
+    spec = read_spec(folder)
+    found: dict[str, torch.Tensor] = {}
+    for unit in spec.units:
+        with SequentialWeights(spec).acquire(unit.name) as weights:
+            found.update({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
     return found
 
 
