@@ -15,7 +15,7 @@ setup(
             "llmrun.kernels._llmrun",
             sources=sorted(map(str, SOURCES.glob("*.c"))),
             depends=sorted(map(str, [*SOURCES.glob("*.h"), *SOURCES.glob("*.inc")])),
-            extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"],
+            extra_compile_args=["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"],
             extra_link_args=["-pthread"],
             libraries=["m"],
             optional=True,  # without a compiler torch's own operators serve

@@ -1,0 +1,173 @@
+/* The kernels against sums in double, for builds that Python cannot load: with sanitizers, or for another CPU.
+ *
+ * Matrices lie at any address, and end where a sanitizer or the CPU itself sees what reads behind them. Prints what was
+ * checked; exits 1 if anything is wrong. */
+#define _DEFAULT_SOURCE
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels.h"
+
+static const int FORMATS[] = {LLMRUN_F32,  LLMRUN_F16,  LLMRUN_BF16, LLMRUN_Q4_0, LLMRUN_Q4_1, LLMRUN_Q5_0,
+                              LLMRUN_Q5_1, LLMRUN_Q8_0, LLMRUN_Q4_K, LLMRUN_Q5_K, LLMRUN_Q6_K};
+enum { N_FORMATS = sizeof FORMATS / sizeof FORMATS[0], GROUP = 16 };
+
+static uint32_t state = 1;
+
+static uint32_t random_bits(void) {
+    state = state * 1664525u + 1013904223u;
+    return state >> 8;
+}
+
+static float random_float(void) { return (float)(random_bits() & 0xffff) / 32768 - 1; }
+
+static void *take(size_t nbytes) {
+    void *memory = malloc(nbytes);
+    if (!memory) exit(2);
+    return memory;
+}
+
+/* Ends with the last byte before a page that cannot be read. */
+static uint8_t *take_fenced(size_t nbytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (nbytes + page - 1) / page * page;
+    uint8_t *memory = mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory + pages, page, PROT_NONE)) exit(2);
+    return memory + pages - nbytes;
+}
+
+static void give_fenced(uint8_t *memory, size_t nbytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (nbytes + page - 1) / page * page;
+    munmap(memory + nbytes - pages, pages + page);
+}
+
+/* Halves between 2^-8 and 2^-4 where a block has its scales, so that no weight is infinite. */
+static void tame(int format, uint8_t *block) {
+    int at = format == LLMRUN_Q6_K ? 208 : 0;
+    int two = format == LLMRUN_Q4_1 || format == LLMRUN_Q5_1 || format == LLMRUN_Q4_K || format == LLMRUN_Q5_K;
+    for (int i = 0; i <= two; i++) block[at + 2 * i + 1] = (uint8_t)(0x1c | (block[at + 2 * i + 1] & 0x8f));
+}
+
+static void fill(int format, uint8_t *bytes, long blocks, int nbytes) {
+    for (long i = 0; i < blocks; i++, bytes += nbytes) {
+        for (int b = 0; b < nbytes; b++) bytes[b] = (uint8_t)random_bits();
+        if (format == LLMRUN_F32 || format == LLMRUN_BF16)
+            bytes[nbytes - 1] = (uint8_t)(0x3e | (bytes[nbytes - 1] & 0x80));
+        else
+            tame(format, bytes);
+    }
+}
+
+/* What rounding may do to one product: that of floats, and where there are integers that of x to a step of 127. */
+static double allowed(int format, const float *row, const float *x, long columns) {
+    double floats = 0, rounding = 0;
+    for (long c = 0; c < columns; c += GROUP) {
+        double weights = 0, greatest = 0;
+        long begin = c / 32 * 32, end = begin + 32 < columns ? begin + 32 : columns;
+        for (long i = begin; i < end; i++) greatest = fmax(greatest, fabs((double)x[i]));
+        for (long i = c; i < c + GROUP && i < columns; i++) {
+            weights += fabs((double)row[i]);
+            floats += fabs((double)row[i] * (double)x[i]);
+        }
+        rounding += weights * greatest / 254;
+    }
+    return 1e-4 * floats + (llmrun_block_of(format).weights > 1 ? 1.01 * rounding : 0) + 1e-30;
+}
+
+static int check_linear(llmrun_pool *pool, int format, long rows, long columns, long tokens) {
+    llmrun_block block = llmrun_block_of(format);
+    long row_bytes = columns / block.weights * block.bytes, wrong = 0;
+    uint8_t *memory = take((size_t)(1 + rows * row_bytes)), *fenced = take_fenced((size_t)(rows * row_bytes));
+    uint8_t *weights = tokens % 2 == rows % 2 ? memory + 1 : fenced;
+    float *x = take((size_t)(tokens * columns) * sizeof *x), *y = take((size_t)(tokens * rows) * sizeof *y);
+    float *row = take((size_t)columns * sizeof *row);
+    fill(format, weights, rows * columns / block.weights, block.bytes);
+    for (long i = 0; i < tokens * columns; i++) x[i] = random_float();
+    llmrun_matrix matrix = {format, rows, columns, weights, row_bytes};
+    if (llmrun_linear(pool, &matrix, x, tokens, y)) wrong = 1;
+    for (long r = 0; r < rows && !wrong; r++) {
+        llmrun_dequantise(format, weights + r * row_bytes, columns, row);
+        for (long t = 0; t < tokens; t++) {
+            double sum = 0;
+            for (long c = 0; c < columns; c++) sum += (double)row[c] * (double)x[t * columns + c];
+            double error = fabs(sum - (double)y[t * rows + r]);
+            if (!(error <= allowed(format, row, x + t * columns, columns))) wrong++;
+        }
+    }
+    /* any bits, NaN and infinity among them: only that it ends */
+    for (long i = 0; i < rows * row_bytes; i++) weights[i] = (uint8_t)random_bits();
+    llmrun_linear(pool, &matrix, x, tokens, y);
+    if (wrong) printf("wrong: format %d, %ld x %ld, %ld tokens\n", format, rows, columns, tokens);
+    give_fenced(fenced, (size_t)(rows * row_bytes));
+    free(memory), free(x), free(y), free(row);
+    return wrong != 0;
+}
+
+static double score(const llmrun_attention_job *job, const float *query, const float *key) {
+    double sum = 0;
+    for (long d = 0; d < job->head_dim; d++) sum += (double)query[d] * (double)key[d];
+    sum *= (double)job->scale;
+    return job->softcap != 0 ? (double)job->softcap * tanh(sum / (double)job->softcap) : sum;
+}
+
+static int is_near(const llmrun_attention_job *job, long head, long query) {
+    long row = head * job->queries + query, last = job->tokens - job->queries + query;
+    long first = job->window && last >= job->window ? last + 1 - job->window : 0;
+    const float *keys = (const float *)job->keys + head / job->group * job->key_head;
+    const float *values = (const float *)job->values + head / job->group * job->value_head;
+    for (long d = 0; d < job->head_dim; d++) {
+        double sum = 0, total = 0;
+        for (long t = first; t <= last; t++) {
+            double weight = exp(score(job, job->query + row * job->head_dim, keys + t * job->key_token));
+            total += weight;
+            sum += weight * (double)values[t * job->value_token + d];
+        }
+        if (!(fabs(sum / total - (double)job->out[row * job->head_dim + d]) < 1e-4)) return 0;
+    }
+    return 1;
+}
+
+static int check_attention(llmrun_pool *pool, long group, long queries, long tokens, long head_dim, long window) {
+    const long kv_heads = 3, heads = kv_heads * group;
+    float *query = take((size_t)(heads * queries * head_dim) * sizeof(float));
+    float *out = take((size_t)(heads * queries * head_dim) * sizeof(float));
+    float *cache = take((size_t)(2 * kv_heads * tokens * head_dim) * sizeof(float));
+    for (long i = 0; i < heads * queries * head_dim; i++) query[i] = 2 * random_float();
+    for (long i = 0; i < 2 * kv_heads * tokens * head_dim; i++) cache[i] = random_float();
+    llmrun_attention_job job = {LLMRUN_F32, kv_heads, group, queries, tokens, head_dim, query, cache,
+                                cache + kv_heads * tokens * head_dim, tokens * head_dim, head_dim, tokens * head_dim,
+                                head_dim, window, 0.3f, window ? 20.0f : 0.0f, out};
+    int wrong = llmrun_attention(pool, &job) != 0;
+    for (long head = 0; head < heads; head++)
+        for (long t = 0; t < queries; t++) wrong |= !is_near(&job, head, t);
+    if (wrong) printf("wrong: attention of %ld to %ld of %ld, group %ld\n", queries, tokens, head_dim, group);
+    free(query), free(out), free(cache);
+    return wrong;
+}
+
+int main(void) {
+    int wrong = 0, checks = 0;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        llmrun_pool *pool = llmrun_pool_new(threads);
+        if (!pool) return 2;
+        for (int f = 0; f < N_FORMATS; f++) {
+            int weights = llmrun_block_of(FORMATS[f]).weights;
+            for (long tokens = 1; tokens <= 21; tokens = tokens * 3 - tokens / 2)
+                for (long rows = 1; rows <= 37; rows = rows * 3 + 1, checks++)
+                    wrong |= check_linear(pool, FORMATS[f], rows, weights == 1 ? 35 + rows : 3 * weights, tokens);
+        }
+        for (long queries = 1; queries <= 9; queries += 4, checks++) {
+            wrong |= check_attention(pool, 1, queries, 70, 33, 0);
+            wrong |= check_attention(pool, 5, queries, 601, 64, 40);
+        }
+        llmrun_pool_free(pool);
+    }
+    llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18};
+    wrong |= llmrun_linear(NULL, &none, NULL, 1, NULL) != -2;
+    printf("%s: %d checks, %s\n", llmrun_variant(), checks, wrong ? "wrong" : "right");
+    return wrong;
+}
