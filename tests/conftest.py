@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["LLMRUN_CONFIG"] = ""  # no settings file
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch's: matrices here are done before a second thread is awake
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: 
 def folder(tmp_path: Path, tiny_checkpoint: Path) -> Path:
     """A tiny random Llama of this test's own."""
     return shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For what has to do with the number of torch's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

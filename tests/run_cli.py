@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LLMRUN_")} | {
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LLMRUN_", "OMP_"))} | {
     "LLMRUN_CONFIG": ""  # a developer's own settings file
 }
 LLMRUN = (sys.executable, "-m", "llmrun")
@@ -65,7 +65,7 @@ def _warm() -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, WARM_LLMRUN],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=ENVIRONMENT | {"TRANSFORMERS_VERBOSITY": "error"},  # as the command says itself before it imports
+        env=ENVIRONMENT | {"TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1"},  # the first as the command does
     )  # fmt: skip
     atexit.register(process.communicate)
     return process

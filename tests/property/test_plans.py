@@ -45,7 +45,7 @@ def plan_or_none(spec, work, budget, planner="even", *args):
         raise
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=24)
 @given(cases(few_layers), planners, objectives)
 def test_a_plan_keeps_every_budget_and_says_what_it_takes(case, planner, objective):
     spec, work, budget = case
@@ -66,7 +66,7 @@ def test_a_plan_keeps_every_budget_and_says_what_it_takes(case, planner, objecti
     assert plan_from_json(plan_to_json(plan)) == plan == check_plan(plan, spec, SPEEDS.host, budget)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(cases(few_layers), planners, st.integers(0, 99))
 def test_the_same_question_gets_the_same_answer_byte_for_byte(case, planner, seed):
     spec, work, budget = case
@@ -76,7 +76,7 @@ def test_the_same_question_gets_the_same_answer_byte_for_byte(case, planner, see
     assert (one and plan_to_json(one)) == (other and plan_to_json(other))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)  # more of it in test_searches.py
 @given(cases(few_layers, lowest=0.2), objectives, st.integers(0, 9))
 def test_ants_find_nothing_worse_than_the_others(case, objective, seed):
     found = {name: plan_or_none(*case, name, objective, seed) for name in ("aco", "greedy", "even")}
@@ -87,7 +87,7 @@ def test_ants_find_nothing_worse_than_the_others(case, objective, seed):
         assert len({plan.certificate.bound_s for plan in found.values()}) == 1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(model_of(st.one_of(equal_layers, unlike_layers)), works, st.integers(0, GIB), vrams)
 def test_the_hint_is_true(spec, work, ram_bytes, vram_bytes):
     try:

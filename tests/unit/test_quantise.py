@@ -102,7 +102,7 @@ def test_a_row_of_broken_blocks_is_refused() -> None:
         dequantise(weight_format("Q8_0"), torch.zeros(2, 33, dtype=torch.uint8), 32)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_the_number_of_threads_stays_as_it_was() -> None:
-    before = torch.get_num_threads()
     quantise(weight_format("Q4_0"), normal())
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
