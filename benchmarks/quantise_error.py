@@ -146,7 +146,7 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(text.read_text(encoding="utf-8"), return_tensors="pt").input_ids[:, :4096]
+    tokens = tokenizer(text.read_text(encoding="utf-8"), return_tensors="pt").input_ids[:, :1024]
     importance = _importance(folder, tokenizer)
     before = _log_probabilities(model, tokens)
     for fmt in (weight_format(name) for name in ("Q4_0", "Q4_1", "Q4_K", "Q8_0")):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 SCHEMA_VERSION = 1
-_RECORD = "llmrun.json"
+RECORD_FILE = "llmrun.json"
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
 
@@ -53,17 +53,17 @@ def build(target: Path, record: Record, fill: Callable[[Path], None]) -> Path:
     """
     with scratch(target) as partial:
         fill(partial)
-        (partial / _RECORD).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+        (partial / RECORD_FILE).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
         for path in partial.iterdir():
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         try:
             partial.rename(target)
         except OSError:
             # a name that is taken was taken by another process that made the same model
             if find(target) is None:
                 raise
-        _sync(target.parent)
+        sync(target.parent)
     return target
 
 
@@ -85,13 +85,13 @@ def scratch(target: Path) -> Iterator[Path]:
 
 def find(target: Path) -> Path | None:
     """``target`` where it is a finished model."""
-    return check_folder(target) if (target / _RECORD).is_file() else None
+    return check_folder(target) if (target / RECORD_FILE).is_file() else None
 
 
 def imported() -> Iterator[tuple[Record, Path]]:
     """Every model here, by name."""
     root = models_folder()
-    found = [(record, path.parent) for path in root.glob(f"*/{_RECORD}") if (record := _read(path))]
+    found = [(record, path.parent) for path in root.glob(f"*/{RECORD_FILE}") if (record := _read(path))]
     yield from sorted(found, key=lambda pair: pair[0].name)
 
 
@@ -133,7 +133,8 @@ def _lock_of(partial: Path) -> FileLock:
     return FileLock(f"{partial}{_LOCK}")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps their entries by itself
         return
     handle = os.open(path, os.O_RDONLY)

@@ -6,13 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+from llmrun.hub.store import RECORD_FILE
 from llmrun.units import MIB
 
 CONFIG = "config.json"
 QUANT_METHOD = "llmrun"
 _WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".gguf")
 _WEIGHTS_OF_OTHERS = (".h5", ".msgpack", ".onnx", ".onnx_data", ".npz")
-_OURS = (CONFIG, "llmrun.json", "tensors.json")
+_OURS = (CONFIG, RECORD_FILE, "tensors.json")
 _MAX_BYTES = 256 * MIB  # a tokenizer takes 20 MiB at most; what is larger is no companion
 
 

@@ -8,7 +8,6 @@ What the job is made from stands in the hidden folder, so that another one begin
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import Interrupted, UsageError
 from llmrun.hub.disk import check_room, writing
-from llmrun.hub.store import Record
+from llmrun.hub.store import RECORD_FILE, Record, sync
 from llmrun.quantize.companions import copy_companions, write_config
 from llmrun.quantize.importance import load_importance, save_importance
 from llmrun.quantize.recipe import Recipe, formats
@@ -31,7 +30,6 @@ from llmrun.quantize.writer import write_shard
 from llmrun.units import MIB
 
 SCHEMA_VERSION = 1
-RECORD = "llmrun.json"
 _JOB = ".job.json"
 _IMPORTANCE = ".importance.safetensors"
 _LOCK = ".lock"
@@ -171,7 +169,7 @@ def _make(
 ) -> None:
     unfinished = job.partial / f"{shard.file}.unfinished"
     write_shard(unfinished, shard, job.spec, importance=columns, chunk_weights=chunk_weights, wrote=wrote)
-    _sync(unfinished)
+    sync(unfinished)
     unfinished.replace(job.partial / shard.file)
 
 
@@ -183,14 +181,14 @@ def _finish(job: Job, files: tuple[Shard, ...]) -> None:
     if len(files) > 1:
         (job.partial / INDEX).write_text(json.dumps(index(files), indent=1), encoding="utf-8")
     if job.record:
-        (job.partial / RECORD).write_text(json.dumps(asdict(job.record), indent=1), encoding="utf-8")
+        (job.partial / RECORD_FILE).write_text(json.dumps(asdict(job.record), indent=1), encoding="utf-8")
     for name in (_JOB, _IMPORTANCE, _LOCK):
         (job.partial / name).unlink(missing_ok=True)
     for path in job.partial.iterdir():
-        _sync(path)
-    _sync(job.partial)
+        sync(path)
+    sync(job.partial)
     job.partial.rename(job.target)
-    _sync(job.target.parent)
+    sync(job.target.parent)
 
 
 def _interrupted(job: Job, files: tuple[Shard, ...]) -> Interrupted:
@@ -199,13 +197,3 @@ def _interrupted(job: Job, files: tuple[Shard, ...]) -> Interrupted:
         message=f"stopped by the user: {done} of {len(files)} files are finished and kept in {job.partial}; "
         "the same command goes on from there"
     )
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps their entries by itself
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
