@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.reference import dequantise
-from llmrun.quantize import packing
+from llmrun.kernels import packing
 
 FORMAT = st.sampled_from(list(FORMATS.values()))
 SEED = st.integers(0, 2**32 - 1)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(BUILT is None, reason="the kernels are not built
 INTEGER = [each for each in FORMATS.values() if not each.is_plain]
 HALVES = {"Q6_K": (208,), "Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2)}
 """Where a block has its scales of 16 bits; the others have one, at its beginning."""
-LEAST_TOKENS = 9
+LEAST_TOKENS = 5
 """Fewer are multiplied by another kernel."""
 
 
@@ -75,7 +75,7 @@ def _error(kernels: Kernels, fmt: WeightFormat, tokens: int, weight: torch.Tenso
 @pytest.mark.parametrize(
     ("tokens", "rows", "columns"),
     [
-        (9, 1, 256),  # one row
+        (5, 1, 256),  # one row
         (11, 17, 512),  # a row more than are unpacked at once
         (12, 31, 768),
         (33, 65, 2048),  # a row more than a part has

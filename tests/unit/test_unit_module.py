@@ -27,6 +27,9 @@ class OneMatrix:
     def device(self, unit: str) -> torch.device:
         return torch.device("cpu")
 
+    def dtype(self, unit):
+        return torch.float32
+
 
 class Recording(nn.Linear):
     """A linear layer that remembers the strides of its last input."""
