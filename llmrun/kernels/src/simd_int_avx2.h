@@ -1,29 +1,23 @@
 /* Products of bytes, two groups of 32 weights at a time (rows_int.inc says how they lie). */
-#include <immintrin.h>
-#include <stdint.h>
-
-#include "convert.h"
+#include "simd_int_x86.h"
 
 typedef __m256i vb; /* bytes */
 typedef __m256i vi; /* int32 */
 
 enum { SIGNED_OFFSET = 0 };
 
-static inline void prefetch(const void *at) { _mm_prefetch(at, _MM_HINT_T0); }
-
-static inline __m128i sixteen(const uint8_t *at) { return _mm_loadu_si128((const __m128i *)at); }
-
-/* Sixteen bytes a group, `stride` apart. */
-static inline vb vb_gather(const uint8_t *at, long stride) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(at)), sixteen(at + stride), 1);
+/* Sixteen bytes of each of two blocks of `stride` bytes. */
+static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(block + offset)), sixteen(block + stride + offset), 1);
 }
 /* The same sixteen bytes for each group. */
 static inline vb vb_same(const uint8_t *at) { return _mm256_broadcastsi128_si256(sixteen(at)); }
-static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
-/* at, at + 32; first: the group that lane 0 has, here always even */
-static inline vb vb_alternate(const uint8_t *at, int first) {
+/* Of 32 bytes, the sixteen h (0 or 1) for both groups. */
+static inline vb vb_twice(const uint8_t *at, int h) { return vb_same(at + 16 * h); }
+/* Of 64 bytes, the sixteens h, h + 2; first: which of the format's groups comes first, here always an even one */
+static inline vb vb_alternate(const uint8_t *at, int h, int first) {
     (void)first;
-    return vb_gather(at, 32);
+    return vb_gather(at, 32, 16 * h);
 }
 static inline vb vb_and(vb a, int mask) { return _mm256_and_si256(a, _mm256_set1_epi8((char)mask)); }
 static inline vb vb_or(vb a, vb b) { return _mm256_or_si256(a, b); }
@@ -34,8 +28,9 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     (void)b2, (void)b3;
     return _mm256_srlv_epi32(a, _mm256_setr_epi32(b0, b0, b0, b0, b1, b1, b1, b1));
 }
-/* Of each group 16 bits, `stride` apart: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+/* Of each block 16 bits: byte i is `value` where bit i is set, 0 elsewhere. */
+static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+    const uint8_t *at = block + offset;
     const __m256i bytes = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
     const __m256i bits = _mm256_set1_epi64x((long long)0x8040201008040201);
     __m256i words = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_cvtsi32_si128(bits16_at(at))),
@@ -79,7 +74,9 @@ static inline vf vf_spread_128(__m128 two) {
 static inline vf vf_spread(const float *at) {
     return vf_spread_128(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)at)));
 }
-static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+/* fp16 at `offset` of each block */
+static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
+    const uint8_t *at = block + offset;
     uint32_t two = bits16_at(at) | (uint32_t)bits16_at(at + stride) << 16;
     return vf_spread_128(_mm_cvtph_ps(_mm_cvtsi32_si128((int)two)));
 }

@@ -2,24 +2,23 @@
 #include <arm_neon.h>
 #include <stdint.h>
 
-#include "convert.h"
+#include "simd_int_plain.h"
 
 typedef uint8x16_t vb; /* bytes */
 typedef int32x4_t vi;  /* int32 */
 
 enum { SIGNED_OFFSET = 0 };
 
-static inline void prefetch(const void *at) { __builtin_prefetch(at); }
-
 /* Of the groups that wider vectors hold beside it, one here. */
 static inline vb vb_same(const uint8_t *at) { return vld1q_u8(at); }
-static inline vb vb_gather(const uint8_t *at, long stride) {
+static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
     (void)stride;
-    return vb_same(at);
+    return vb_same(block + offset);
 }
-static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
-/* Odd groups lie 32 bytes on. */
-static inline vb vb_alternate(const uint8_t *at, int first) { return vb_same(at + first % 2 * 32); }
+/* The sixteen h (0 or 1). */
+static inline vb vb_twice(const uint8_t *at, int h) { return vb_same(at + 16 * h); }
+/* The same of an even group; odd groups lie 32 bytes on. */
+static inline vb vb_alternate(const uint8_t *at, int h, int first) { return vb_same(at + 16 * h + first % 2 * 32); }
 static inline vb vb_and(vb a, int mask) { return vandq_u8(a, vdupq_n_u8((uint8_t)mask)); }
 static inline vb vb_or(vb a, vb b) { return vorrq_u8(a, b); }
 static inline vb vb_right(vb a, int bits) { return vshlq_u8(a, vdupq_n_s8((int8_t)-bits)); }
@@ -29,7 +28,8 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     return vb_right(a, b0);
 }
 /* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+    const uint8_t *at = block + offset;
     const uint8x16_t bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
     (void)stride;
     return vb_and(vtstq_u8(vcombine_u8(vdup_n_u8(at[0]), vdup_n_u8(at[1])), bits), value);
@@ -55,7 +55,8 @@ static inline vf vf_of(vi a) { return vcvtq_f32_s32(a); }
 
 /* One number a group, on all its lanes. */
 static inline vf vf_spread(const float *at) { return vdupq_n_f32(*at); }
-static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+/* fp16 at `offset` of the block */
+static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
     (void)stride;
-    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits16_at(at))));
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits16_at(block + offset))));
 }

@@ -2,14 +2,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "convert.h"
+#include "simd_int_plain.h"
 
 typedef uint8_t vb __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 
 enum { SIGNED_OFFSET = 0 };
-
-static inline void prefetch(const void *at) { __builtin_prefetch(at); }
 
 /* Of the groups that wider vectors hold beside it, one here. */
 static inline vb vb_same(const uint8_t *at) {
@@ -17,13 +15,14 @@ static inline vb vb_same(const uint8_t *at) {
     memcpy(&a, at, sizeof a);
     return a;
 }
-static inline vb vb_gather(const uint8_t *at, long stride) {
+static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
     (void)stride;
-    return vb_same(at);
+    return vb_same(block + offset);
 }
-static inline vb vb_twice(const uint8_t *at) { return vb_same(at); }
-/* Odd groups lie 32 bytes on. */
-static inline vb vb_alternate(const uint8_t *at, int first) { return vb_same(at + first % 2 * 32); }
+/* The sixteen h (0 or 1). */
+static inline vb vb_twice(const uint8_t *at, int h) { return vb_same(at + 16 * h); }
+/* The same of an even group; odd groups lie 32 bytes on. */
+static inline vb vb_alternate(const uint8_t *at, int h, int first) { return vb_same(at + 16 * h + first % 2 * 32); }
 static inline vb vb_and(vb a, int mask) { return a & (uint8_t)mask; }
 static inline vb vb_or(vb a, vb b) { return a | b; }
 static inline vb vb_right(vb a, int bits) { return a >> (uint8_t)bits; }
@@ -33,7 +32,8 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     return vb_right(a, b0);
 }
 /* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *at, long stride, int value) {
+static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+    const uint8_t *at = block + offset;
     vb a;
     (void)stride;
     for (int i = 0; i < 16; i++) a[i] = (uint8_t)((at[i / 8] >> (i % 8) & 1) * value);
@@ -64,7 +64,8 @@ static inline vf vf_of(vi a) { return (vf){(float)a[0], (float)a[1], (float)a[2]
 
 /* One number a group, on all its lanes. */
 static inline vf vf_spread(const float *at) { return vf_set(*at); }
-static inline vf vf_spread_halves(const uint8_t *at, long stride) {
+/* fp16 at `offset` of the block */
+static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
     (void)stride;
-    return vf_set(half_at(at));
+    return vf_set(half_at(block + offset));
 }
