@@ -135,8 +135,9 @@ def _check_unchanged(files: Files, table: Mapping[str, Any]) -> None:
     except CheckpointError as error:
         if error.reference != "missing-shard":
             raise
-        raise _changed(source, "is not there any more", "put it back where it was") from error
-    again = f"import it as it is now: `llmrun pull {source}`"
+        raise _changed(source, "is not there any more", "put it back, or `llmrun rm` the model") from error
+    own = source == table["file"]  # part of the model's own folder
+    again = "`llmrun rm` the model and fetch it again" if own else f"import it as it is now: `llmrun pull {source}`"
     if there != nbytes:
         raise _changed(source, f"is {there:,} bytes long, and was {nbytes:,} when it was imported", again)
     if written_ns is not None and last_ns is not None and written_ns != last_ns:
