@@ -46,13 +46,20 @@ static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
     memcpy(u, x, 16);
     memcpy(v, x + 16, 16);
 }
-/* start + the sums of four products, of signed bytes: weights up to 63 are these too */
+/* start + the sums of four products, of signed bytes: weights up to 63 are these too. A lane adds up any four, for all
+ * are of one group: two products of 128 * 127 still fit 16 bits. */
 static inline vi vi_dot(vi start, vb u, vb x) {
-    int8_t a[16], b[16];
+    typedef int8_t eight __attribute__((vector_size(8)));
+    typedef int16_t words __attribute__((vector_size(16)));
+    typedef int16_t four __attribute__((vector_size(8)));
+    eight a[2], b[2];
+    four sums[2];
     memcpy(a, &u, 16);
     memcpy(b, &x, 16);
-    for (int i = 0; i < 16; i++) start[i / 4] += a[i] * b[i];
-    return start;
+    words products = __builtin_convertvector(a[0], words) * __builtin_convertvector(b[0], words) +
+                     __builtin_convertvector(a[1], words) * __builtin_convertvector(b[1], words);
+    memcpy(sums, &products, 16);
+    return start + __builtin_convertvector(sums[0], vi) + __builtin_convertvector(sums[1], vi);
 }
 static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot(vi_dot(start, u, xu), v, xv); }
 static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot_pair(start, u, v, xu, xv); }
@@ -60,7 +67,7 @@ static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
 /* -offset times the sums of the activations: what a product by (weight + offset) starts from */
 static inline vi vi_start(int offset, vb x) { return vi_dot(vi_zero(), (vb){0} + (uint8_t)-offset, x); }
 static inline vi vi_add(vi a, vi b) { return a + b; }
-static inline vf vf_of(vi a) { return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]}; }
+static inline vf vf_of(vi a) { return __builtin_convertvector(a, vf); }
 
 /* One number a group, on all its lanes. */
 static inline vf vf_spread(const float *at) { return vf_set(*at); }
