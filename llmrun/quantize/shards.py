@@ -17,7 +17,7 @@ from llmrun.formats import WeightFormat
 from llmrun.units import MIB
 
 FORMATS_KEY = "llmrun.formats"
-SHARD_BYTES = 1024 * MIB  # a file is written anew after an interruption
+SHARD_BYTES = 512 * MIB  # a file is written anew after an interruption
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
