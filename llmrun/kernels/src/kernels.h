@@ -16,7 +16,7 @@ typedef struct {
 } llmrun_kernels;
 
 /* A weight is read once for so many tokens; with more of them rows_int gives way to matmul_int. */
-enum { LLMRUN_FEW = 8 };
+enum { LLMRUN_FEW = 4 };
 
 /* Weights and bytes of one block; 0 where the format is not known. */
 typedef struct {
