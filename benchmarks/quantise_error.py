@@ -157,6 +157,8 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
         }
         for way, rounded in ways.items():
             kept = _round(model, fmt, rounded)
+            if not kept:
+                continue  # gguf has no K formats
             after = _log_probabilities(model, tokens)
             kl = float((before.exp() * (before - after)).sum(-1).mean())
             same = float((before.argmax(-1) == after.argmax(-1)).float().mean())
