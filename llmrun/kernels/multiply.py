@@ -35,7 +35,7 @@ def multiply(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, colu
     if states.device.type == "cpu" and states.dtype == torch.float32:
         own = kernels(torch.get_num_threads())
         if own and own.supports(fmt.name) and (few or not fmt.is_plain):
-            return own.linear(states.contiguous(), packed, fmt, columns)
+            return own.linear(states.contiguous(), packed, fmt, columns, fine=True)
         if fmt.name == "BF16" and (not few or own is None):
             return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
     return _by_tiles(states, packed, fmt, columns)

@@ -31,7 +31,8 @@ def test_a_product_is_that_of_its_numbers(name, tokens, skew):
     floats = numbers(made(name, skew=skew).view(ROWS, -1), FORMATS[name], COLUMNS)
     exact = states.double() @ floats.double().T + bias.double()
     scale = states.double().abs() @ floats.double().abs().T
-    assert ((linear(states, matrix, bias) - exact).abs() <= 0.02 * scale + 1e-6).all()
+    rounded = 0.01 if name == "BF16" else 1e-4  # many tokens by bf16 matrices are rounded to bf16
+    assert ((linear(states, matrix, bias) - exact).abs() <= rounded * scale + 1e-5).all()
 
 
 @pytest.mark.parametrize("name", ["BF16", "Q8_0", "Q4_K"])

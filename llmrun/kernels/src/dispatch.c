@@ -80,6 +80,48 @@ int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x
     return (tokens <= LLMRUN_FEW ? table->rows_int : table->matmul_int)(pool, weight, x, tokens, y);
 }
 
+enum { FINE_TOKENS = 64 }; /* of a pass: bounds the memory for the doubled activations */
+
+typedef struct {
+    const llmrun_kernels *table;
+    const float *x;
+    float *both; /* tokens, then what is left of them */
+    long tokens, columns;
+} fine_job;
+
+static void split_part(void *context, long token, int thread) {
+    const fine_job *job = context;
+    size_t row = (size_t)job->columns;
+    (void)thread;
+    memcpy(job->both + (size_t)token * row, job->x + (size_t)token * row, row * sizeof(float));
+    job->table->remainders(job->x + (size_t)token * row, job->columns,
+                           job->both + (size_t)(job->tokens + token) * row);
+}
+
+static int fine_pass(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
+    size_t taken = 2 * (size_t)tokens * (size_t)weight->columns, given = (size_t)tokens * (size_t)weight->rows;
+    float *memory = llmrun_pool_outer(pool, (taken + 2 * given) * sizeof(float));
+    if (!memory) return -1;
+    float *products = memory + taken;
+    fine_job job = {kernels(), x, memory, tokens, weight->columns};
+    llmrun_pool_run(pool, split_part, &job, tokens);
+    int status = llmrun_linear(pool, weight, memory, 2 * tokens, products);
+    if (status) return status;
+    for (size_t i = 0; i < given; i++) y[i] = products[i] + products[given + i];
+    return 0;
+}
+
+int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
+    if (!pool || !is_matrix(weight) || !x || !y || tokens < 1) return -2;
+    if (llmrun_block_of(weight->format).weights == 1) return llmrun_linear(pool, weight, x, tokens, y);
+    for (long t = 0; t < tokens; t += FINE_TOKENS) {
+        long n = tokens - t < FINE_TOKENS ? tokens - t : FINE_TOKENS;
+        int status = fine_pass(pool, weight, x + t * weight->columns, n, y + t * weight->rows);
+        if (status) return status;
+    }
+    return 0;
+}
+
 static int is_attention(const llmrun_attention_job *job) {
     if (!job || !job->query || !job->keys || !job->values || !job->out) return 0;
     if (llmrun_block_of(job->format).weights != 1) return 0;

@@ -13,6 +13,7 @@ typedef struct {
     llmrun_linear_function rows_int;   /* blocks of integers; up to LLMRUN_FEW tokens */
     llmrun_linear_function matmul_int; /* the same for any more */
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);
+    void (*remainders)(const float *x, long columns, float *left); /* what int8 leaves of a token's activations */
 } llmrun_kernels;
 
 /* A weight is read once for so many tokens; with more of them rows_int gives way to matmul_int. */

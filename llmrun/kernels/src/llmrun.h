@@ -60,6 +60,9 @@ LLMRUN_API int llmrun_pool_threads(const llmrun_pool *pool);
 LLMRUN_API int llmrun_supports(int format); /* 1 where llmrun_linear multiplies by it */
 /* y[t * rows + r] = sum over c of W[r, c] * x[t * columns + c], tokens >= 1. 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
+/* The same with 16 bits of every activation, where llmrun_linear takes 8 (formats of integers): a second product with
+ * what rounding left of them, in the same pass over the weights. */
+LLMRUN_API int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
 /* One row to float, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
 LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
 /* 0: done, -1: no memory, -2: bad arguments */

@@ -34,7 +34,7 @@ struct llmrun_pool {
     void *context;
     int helpers;
     int ends;
-    workspace *workspaces; /* one a thread, and the shared one */
+    workspace *workspaces; /* the shared one, the outer one, and one a thread */
     pthread_t threads[];
 };
 
@@ -95,7 +95,7 @@ llmrun_pool *llmrun_pool_new(int threads) {
     int helpers = threads > 1 ? threads - 1 : 0;
     llmrun_pool *pool = calloc(1, sizeof *pool + (size_t)helpers * sizeof(pthread_t));
     if (!pool) return NULL;
-    pool->workspaces = calloc((size_t)helpers + 2, sizeof *pool->workspaces);
+    pool->workspaces = calloc((size_t)helpers + 3, sizeof *pool->workspaces);
     if (!pool->workspaces) {
         free(pool);
         return NULL;
@@ -111,7 +111,7 @@ void llmrun_pool_free(llmrun_pool *pool) {
     pool->ends = 1;
     begin_call(pool);
     for (int i = 0; i < pool->helpers; i++) pthread_join(pool->threads[i], NULL);
-    for (int i = 0; i < pool->helpers + 2; i++) free(pool->workspaces[i].data);
+    for (int i = 0; i < pool->helpers + 3; i++) free(pool->workspaces[i].data);
     free(pool->workspaces);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->mutex);
@@ -146,7 +146,9 @@ static void *grow(workspace *space, size_t nbytes) {
 }
 
 void *llmrun_pool_workspace(llmrun_pool *pool, int thread, size_t nbytes) {
-    return grow(&pool->workspaces[1 + thread], nbytes);
+    return grow(&pool->workspaces[2 + thread], nbytes);
 }
 
 void *llmrun_pool_shared(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[0], nbytes); }
+
+void *llmrun_pool_outer(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[1], nbytes); }
