@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
+from llmrun.formats import weight_format
 from llmrun.hardware.heap import KEPT_BYTES, kept_tokens
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, MemoryLine, Placement, RingSpec, Slots, is_gpu
 from llmrun.settings import DEFAULT_PREFILL_CHUNK_TOKENS, Budget, Workload
@@ -33,6 +34,9 @@ HOLES = 4
 
 STATE_BYTES, BF16_BYTES = 4, 2
 """Of an activation: in fp32 on the CPU, counted as large on a GPU; rounded for a product of bf16 matrices."""
+
+KERNEL_TOKENS = 64
+"""Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -97,7 +101,14 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     small = [(count, nbytes) for step in steps for count, nbytes in step if nbytes < KEPT_BYTES]
     kept = sum(count * nbytes for count, nbytes in small) + HOLES * max((nbytes for _, nbytes in small), default=0)
     mapped = max(sum(count * nbytes for count, nbytes in step if nbytes >= KEPT_BYTES) for step in steps)
-    return 4 * states + mask + kept + mapped + HEAP_BYTES
+    return 4 * states + mask + kept + mapped + _kernel_bytes(spec) + HEAP_BYTES
+
+
+def _kernel_bytes(spec: ModelSpec) -> int:
+    """What the kernels keep for products with integer weights: activations in two times 8 bits, and both products."""
+    if all(weight_format(name).is_plain for name in spec.weight_formats):
+        return 0
+    return KERNEL_TOKENS * (spec.hidden_size + spec.intermediate_size) * (2 * STATE_BYTES + 3)
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrun.formats import FORMATS, WeightFormat
-from llmrun.kernels.reference import dequantise
 from llmrun.kernels import packing
+from llmrun.kernels.reference import dequantise
 
 FORMAT = st.sampled_from(list(FORMATS.values()))
 SEED = st.integers(0, 2**32 - 1)
