@@ -8,7 +8,8 @@ enum { SIGNED_OFFSET = 0 };
 
 /* Sixteen bytes of each of two blocks of `stride` bytes. */
 static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(block + offset)), sixteen(block + stride + offset), 1);
+    const uint8_t *at = block + offset;
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(at)), sixteen(at + stride), 1);
 }
 /* The same sixteen bytes for each group. */
 static inline vb vb_same(const uint8_t *at) { return _mm256_broadcastsi128_si256(sixteen(at)); }

@@ -13,8 +13,9 @@ static inline short word_at(int k, int stride, int offset, int each, int step, i
     return (short)(at <= 62 ? at / 2 : 32 + (at - second) / 2);
 }
 
-/* Of four blocks of `stride` bytes, `each` words of 16 bits of the first, then the second ...: those at offset, offset +
- * step ... Two loads have them all: of blocks larger than 32 bytes only the scales, at their beginning, are wanted. */
+/* Of four blocks of `stride` bytes, `each` words of 16 bits of the first, then the second ...: those at offset,
+ * offset + step ... Two loads have them all: of blocks larger than 32 bytes only the scales, at their beginning, are
+ * wanted. */
 #define WORD(k) word_at(k, stride, offset, each, step, second)
 #define WORDS(k) WORD(k + 7), WORD(k + 6), WORD(k + 5), WORD(k + 4), WORD(k + 3), WORD(k + 2), WORD(k + 1), WORD(k)
 static inline vb words(const uint8_t *block, int stride, int offset, int each, int step) {
