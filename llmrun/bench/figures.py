@@ -85,7 +85,7 @@ def model_type(spec: ModelSpec) -> str:
     """Family, size and dtype: ``llama 135M BF16``."""
     n_params = spec.n_params
     size = f"{n_params / 1e9:.1f}B" if n_params >= 1e9 else f"{n_params / 1e6:.0f}M"
-    return f"{spec.model_type} {size} {spec.dtype}"
+    return f"{spec.model_type} {size} {spec.format_words}"
 
 
 def plan_id(plan: Plan) -> str:

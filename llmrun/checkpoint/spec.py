@@ -132,6 +132,11 @@ class ModelSpec:
                 nbytes[tensor.dtype] += tensor.nbytes
         return dict(nbytes.most_common())
 
+    @property
+    def format_words(self) -> str:
+        """``BF16``, ``Q4_K+Q6_K``: the formats of its weights, but for those of a few."""
+        return "+".join(name for name, nbytes in self.weight_formats.items() if nbytes * 20 >= self.nbytes)
+
     @cached_property
     def layer_shape(self) -> str:
         """What decides how fast its layers compute, in words: models that share it share measured figures."""

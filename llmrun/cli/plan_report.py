@@ -35,6 +35,7 @@ def plan_report_json(report: PlanReport) -> str:
             "name": spec.name,
             "architecture": spec.architecture,
             "dtype": spec.dtype,
+            "formats": spec.weight_formats,
             "parameters": spec.n_params,
             "weight_bytes": spec.nbytes,
             "layers": spec.n_layers,

@@ -44,6 +44,7 @@ def report(spec: ModelSpec, plan: Plan, text: str, state: MetricsState) -> dict[
             "name": spec.name,
             "architecture": spec.architecture,
             "dtype": spec.dtype,
+            "formats": spec.weight_formats,
             "parameters": spec.n_params,
             "weight_bytes": spec.nbytes,
         },

@@ -40,7 +40,7 @@ def _tier(home: str) -> str:
 
 def kind_text(spec: ModelSpec) -> str:
     """How large it is: ``135 M parameters, 256.6 MiB BF16``."""
-    return f"{_parameters(spec.n_params)} parameters, {format_bytes(spec.nbytes)} {spec.dtype}"
+    return f"{_parameters(spec.n_params)} parameters, {format_bytes(spec.nbytes)} {spec.format_words}"
 
 
 def _parameters(count: int) -> str:
