@@ -59,7 +59,7 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
     from llmrun.runtime.host import HostWeights
 
     spec = read_spec(model_folder(model))
-    workload = workload_within(spec.context_tokens, context_tokens, None, None)
+    workload = workload_within(spec, context_tokens, None, None)
     machine = this_machine(spec, note, may_measure=True)
     plan = make_plan(spec, workload, budget_on(machine, ram_bytes, 0, note), machine.speeds)
     keep_heap()
