@@ -103,7 +103,8 @@ def test_a_disk_that_fails_in_an_answer(wide_checkpoint: Path, measured: Environ
     os.truncate(weights, 4096)
     out, err = process.communicate(timeout=60)
     lines = failed(process.returncode, err, 5, "read-failed")
-    why = r"(cannot read at offset [\d,]+: |the file ends before offset [\d,]+$)"  # a layer's, or a row's of the embedding
+    # of a layer, or of a row of the embedding
+    why = r"(cannot read at offset [\d,]+: |the file ends before offset [\d,]+$)"
     assert re.match(rf"{re.escape(str(weights))}: {why}", lines[0])
     assert re.fullmatch(r"[ab]{3,}\n", begun + out)
 
