@@ -44,5 +44,5 @@ def test_nothing_is_below_the_best_of_all(seed, n_layers, n_gpus, planner):
     problem = draw_problem(seed, n_layers, n_gpus)
     best = exhaustive(problem, Effort()).best
     found_s = problem.seconds(planner(problem, Effort(seed, 100)).best)[0]
-    assert problem.seconds(best)[0] <= found_s
+    assert problem.seconds(best)[0] <= found_s * (1 + 1e-12)  # sums in another order
     assert Floor(problem).seconds(best)[0] <= found_s * (1 + 1e-9)
