@@ -78,10 +78,26 @@ def prefill_chunk_tokens(spec: ModelSpec) -> int:
 
 
 def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
-    """Upper estimate of the activations of any request within the context: a last chunk that sees all of it."""
-    tokens = min(workload.prefill_chunk_tokens, workload.context_tokens)
+    """Upper estimate of the activations of any request within the context.
+
+    A last chunk that sees all of it; or a shorter one, or one that sees less, whose pieces the heap just keeps.
+    """
+    context, batch = workload.context_tokens, workload.batch
+    most = min(workload.prefill_chunk_tokens, context)
+    width, kv_width = spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
+    passes = [
+        pass_bytes(spec, tokens, seen, batch, masked=True)
+        for tokens in _up_to(most, (batch * size for size in (spec.hidden_size, width, spec.intermediate_size)))
+        for seen in _up_to(context, (batch * width, batch * kv_width, batch * tokens))
+    ]
     states = workload.context_tokens * workload.batch * spec.hidden_size * STATE_BYTES
-    return pass_bytes(spec, tokens, workload.context_tokens, workload.batch, masked=True) + states
+    return max(passes) + states
+
+
+def _up_to(most: int, sizes: Iterable[int]) -> set[int]:
+    """``most`` tokens, and the most below it with which pieces of so many activations for each are still kept."""
+    kept = {(KEPT_BYTES - 1) // (STATE_BYTES * size) for size in sizes}
+    return {most} | {tokens for tokens in kept if 0 < tokens < most}
 
 
 def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *, masked: bool) -> int:

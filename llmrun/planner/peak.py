@@ -54,8 +54,7 @@ def request_bytes(spec: ModelSpec, workload: Workload) -> int:
     tokens = min(workload.prefill_chunk_tokens, prompt_tokens)
     states = prompt_tokens * workload.batch * spec.hidden_size * STATE_BYTES
     largest = pass_bytes(spec, tokens, seen_tokens, workload.batch, masked=1 < tokens < seen_tokens)
-    request = largest + (states if prompt_tokens > tokens else 0)
-    return min(request, workspace_bytes(spec, workload))  # shorter pieces than those of the workspace stay in the heap
+    return largest + (states if prompt_tokens > tokens else 0)
 
 
 def touched_kv_bytes(spec: ModelSpec, unit: UnitSpec, workload: Workload) -> int:

@@ -95,3 +95,11 @@ def test_each_head_has_its_tokens_at_a_place_of_its_own() -> None:
     assert touched_kv_bytes(spec, layer, work) == 8 * (2 + 1) * PAGE_BYTES  # 33 rows end on a second page
     assert touched_kv_bytes(spec, layer, replace(work, prompt_tokens=32)) == 8 * (1 + 1) * PAGE_BYTES
     assert touched_kv_bytes(spec, layer, replace(work, new_tokens=9000)) == 4096 * 1024  # no more than there is
+
+
+def test_a_prompt_whose_keys_the_heap_just_keeps_is_within_the_account():
+    spec = replace(model([1 << 20]), n_heads=8, n_kv_heads=2, head_dim=128)
+    for context_tokens in range(2600, 3000, 7):  # 2,731 tokens of three sequences are 32 MiB
+        work = Workload(context_tokens, 0, 1485, 1, 3, prefill_chunk_tokens=7)
+        shorter = replace(work, prompt_tokens=min(2730, context_tokens - 1))
+        assert workspace_bytes(spec, work) >= max(request_bytes(spec, work), request_bytes(spec, shorter))
