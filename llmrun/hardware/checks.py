@@ -14,6 +14,7 @@ from llmrun.hardware.speeds import CPU, DeviceSpeed, Speeds, Spread
 RANGES: tuple[tuple[str, float, float], ...] = (  # the first whose name a field's name ends with: least, most
     ("flops_per_s", 1.0, 1e18),
     ("bytes_per_s", 1.0, 1e15),
+    ("first_s", 0.0, 3600.0),
     ("_s", 1e-15, 3600.0),
     ("seconds", 1e-15, 3600.0),
     ("nbytes", 1, 1e16),

@@ -29,7 +29,7 @@ Notify = Callable[[str], None]
 
 DEFAULT_LIMIT_S = 10.0
 LIMIT_VARIABLE = "LLMRUN_MEASURE_S"
-DISK_SHARE, BRIEF_DISK_SHARE = 0.24, 0.15  # of the default limit, or of the limit where that is less
+DISK_SHARE, BRIEF_DISK_SHARE = 0.26, 0.24  # of the default limit, or of the limit where that is less
 
 CAUTIOUS_DISK = DiskSpeed(Spread(100e6, 100e6, 100e6), 100e6, 0.01)
 """A hard disk's: a plan that keeps most in RAM is the right one where the disk is not known."""
@@ -122,7 +122,8 @@ def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
         may_help = not found.in_time or others_share() > BUSY_SHARE
         return () if may_help else (LayerSpeed(shape, int(own.get("nbytes", 1)), (), ()),)
     tokens, seconds = zip(*points, strict=True)
-    return (LayerSpeed(shape, own["nbytes"], tokens, seconds, own.get("token_past_s"), own.get("chunk_past_s")),)
+    past = own.get("token_past_s"), own.get("chunk_past_s")
+    return (LayerSpeed(shape, own["nbytes"], tokens, seconds, *past, own.get("first_s", 0.0)),)
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:

@@ -19,7 +19,7 @@ from llmrun.hardware.buffer import allocate
 from llmrun.hardware.heap import STEP_TOKENS, kept_tokens
 from llmrun.hardware.measure_compute import attend
 from llmrun.hardware.speeds import LayerSpeed
-from llmrun.hardware.timing import median_s
+from llmrun.hardware.timing import median_s, once_s
 from llmrun.settings import DEFAULT_PREFILL_CHUNK_TOKENS
 from llmrun.units import MIB
 
@@ -48,7 +48,8 @@ def own_layers(
     """Figures by name as they are known, in about ``limit_s`` after the weights are there.
 
     ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them, up to the chunk in which a
-    run takes a prompt; ``token_past_s`` and ``chunk_past_s``, what 4,096 tokens before them add for one and for 512.
+    run takes a prompt; ``first_s``, what the first pass takes beyond a later one; ``token_past_s`` and
+    ``chunk_past_s``, what 4,096 tokens before them add for one and for 512.
 
     Memory: the weights of at least 128 MiB of layers, once more as much for the past, at most ``most_bytes``.
 
@@ -73,7 +74,10 @@ def own_layers(
             continue
         ids = torch.arange(tokens).remainder(FEW_IDS)[None]
         work = partial(model, ids, use_cache=False)
+        first_s = 0.0 if token_s else once_s(work)
         all_s = median_s(work, share * limit_s, at_least=SAMPLES if calls > SAMPLES else 1)
+        if first_s:
+            yield "first_s", max(0.0, first_s - all_s)
         token_s = token_s or all_s / tokens
         yield f"seconds.{tokens}", max(all_s / 2, all_s - around_s) / n_layers
     yield from _past(folder, PAST_SHARE * limit_s, min(LEAST_BYTES, most_bytes))

@@ -101,7 +101,8 @@ class LayerSpeed:
     """What the CPU takes for one layer of a model, for so many tokens at once and none before them.
 
     ``token_past_s`` and ``chunk_past_s`` are the attention of one token to ``PAST_TOKENS``, and of ``CHUNK_TOKENS``;
-    ``None`` where the model's heads are not all alike, or the time ran out.
+    ``None`` where the model's heads are not all alike, or the time ran out. ``first_s``: what the first prompt of a
+    process takes beyond a later one, for pages of libraries and what oneDNN prepares for shapes that it has not met.
     """
 
     PAST_TOKENS: ClassVar[int] = 4096
@@ -113,6 +114,7 @@ class LayerSpeed:
     seconds: tuple[float, ...]
     token_past_s: float | None = None
     chunk_past_s: float | None = None
+    first_s: float = 0.0
 
     def past_s(self, past: int, tokens: int) -> float | None:
         """What so many tokens take to attend to so many before them: in proportion to both."""

@@ -16,6 +16,13 @@ def nothing() -> None:
     """What a device that works at once needs to synchronise."""
 
 
+def once_s(work: Callable[[], object]) -> float:
+    """Seconds of a single call."""
+    began_s = time.perf_counter()
+    work()
+    return time.perf_counter() - began_s
+
+
 def samples_s(
     work: Callable[[], object], limit_s: float, *, at_least: int = 2, synchronize: Callable[[], object] = nothing
 ) -> list[float]:

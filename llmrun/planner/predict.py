@@ -53,9 +53,10 @@ def predict(
     candidate = Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))
     times = simulate(costs, candidate)
     busy = busy_seconds(costs, candidate)[0]
+    own = speeds.layer(spec.layer_shape)
     return Prediction(
         startup_s=speeds.startup_s,
-        ttft_s=float(times.ttft_s[0]),
+        ttft_s=float(times.ttft_s[0]) + (own.first_s if own else 0.0),  # the same for every placement
         warm_ttft_s=float(times.warm_ttft_s[0]),
         tpot_s=float(times.tpot_s[0]),
         bytes_per_token=_bytes_per_token(spec, placements),

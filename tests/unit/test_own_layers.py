@@ -11,7 +11,9 @@ from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_own import own_layers
 from llmrun.hardware.speeds import LayerSpeed, OwnLayers
 from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk
-from llmrun.planner.choices import all_choices
+from llmrun.planner.choices import all_choices, stages, to_placements
+from llmrun.planner.plan import DEFAULT_SLOTS
+from llmrun.planner.predict import predict
 from llmrun.planner.scenarios import Bandwidth, slower
 from llmrun.planner.simulation.cost import cost, layer_seconds
 from llmrun.settings import Workload
@@ -65,10 +67,12 @@ def test_a_model_is_measured_once_on_a_host_that_is_known(tmp_path, monkeypatch)
 
 def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
     found = dict(own_layers(llama_folder, FORMATS, 1.0, 64 * MIB))
-    every = ("nbytes", *(f"seconds.{tokens}" for tokens in (64, 1, 256, 128)), "token_past_s", "chunk_past_s")
+    seconds = (f"seconds.{tokens}" for tokens in (64, 1, 256, 128))
+    every = ("nbytes", "first_s", *seconds, "token_past_s", "chunk_past_s")
     assert tuple(found) == every[: len(found)]
-    assert len(found) >= 3  # a busy machine leaves the longer ones out
-    assert all(figure > 0 for figure in found.values())
+    assert len(found) >= 4  # a busy machine leaves the longer ones out
+    assert all(figure > 0 for name, figure in found.items() if name != "first_s")
+    assert found["first_s"] >= 0
 
 
 def test_layers_larger_than_the_memory_for_measuring_are_refused(llama_folder):
@@ -93,3 +97,15 @@ def llama_folder(tmp_path):
     from tiny_checkpoint import write_checkpoint
 
     return write_checkpoint(tmp_path / "llama")
+
+
+def test_the_first_token_of_a_process_takes_what_its_first_pass_was_measured_to_take_more():
+    spec = model([100 * MIB], kv_bytes_per_token=1024)
+    work = Workload(context_tokens=4096, prompt_tokens=1000, new_tokens=48)
+    placements = to_placements(spec, all_choices([]), [0] * len(stages(spec)))
+    first, later = (
+        predict(spec, placements, DEFAULT_SLOTS, replace(SPEEDS, layers=(own,)), work)
+        for own in (replace(OWN, shape=spec.layer_shape, first_s=0.3), replace(OWN, shape=spec.layer_shape))
+    )
+    assert first.ttft_s == pytest.approx(later.ttft_s + 0.3)
+    assert (first.warm_ttft_s, first.tpot_s) == (later.warm_ttft_s, later.tpot_s)
