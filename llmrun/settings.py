@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -36,6 +37,55 @@ class Budget:
     def on(self, device: str) -> int:
         """The limit on a device."""
         return self.ram_bytes if device == "cpu" else self.vram_bytes[device]
+
+
+class Quality(StrEnum):
+    """How near to the checkpoint's own numbers a run stays."""
+
+    LOSSLESS = "lossless"
+    HIGH = "high"
+    BALANCED = "balanced"
+    SMALL = "small"
+
+    @property
+    def fine(self) -> bool:
+        """Whether the CPU rounds what meets integer weights to 16 bits, not to 8."""
+        return self in (Quality.LOSSLESS, Quality.HIGH)
+
+    @property
+    def kept_formats(self) -> tuple[str, ...]:
+        """The formats in which a plan may keep plain weights in RAM, by their names for ``--format``."""
+        return _KEPT_FORMATS[self]
+
+
+_KEPT_FORMATS: Mapping[Quality, tuple[str, ...]] = {
+    Quality.LOSSLESS: (),
+    Quality.HIGH: ("q8",),
+    Quality.BALANCED: ("q8", "q4"),
+    Quality.SMALL: ("q4",),
+}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Which bits of a model are computed with.
+
+    ``format``: plain weights that stay in RAM are kept so, by its name for ``--format``; ``None``: the plan decides
+    within what the quality allows.
+    """
+
+    quality: Quality = Quality.LOSSLESS
+    format: str | None = None
+
+    @property
+    def kept_formats(self) -> tuple[str, ...]:
+        """The formats that a plan may keep plain weights in."""
+        return (self.format,) if self.format else self.quality.kept_formats
+
+    @property
+    def words(self) -> str:
+        """``quality balanced``, ``quality high, format q4``."""
+        return f"quality {self.quality}" + (f", format {self.format}" if self.format else "")
 
 
 @dataclass(frozen=True)

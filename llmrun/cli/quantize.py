@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmrun.hub import LocalModel
     from llmrun.quantize.importance import Vector
     from llmrun.quantize.job import Job
-    from llmrun.quantize.recipe import Recipe
+    from llmrun.checkpoint.recipe import Recipe
 
 DEFAULT_TEXT = "default"
 _LEAST_TOKENS, _MOST_TOKENS = 64, 8192
@@ -73,7 +73,7 @@ def quantize(
     from llmrun.checkpoint.read import read_spec
     from llmrun.hub import resolve
     from llmrun.hub.store import find
-    from llmrun.quantize.recipe import check_source, recipe
+    from llmrun.checkpoint.recipe import check_source, recipe
 
     wanted = recipe(format_name)
     ram_bytes = parse_size("--ram", ram)

@@ -18,13 +18,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from llmrun.checkpoint.fingerprint import fingerprint
+from llmrun.checkpoint.recipe import Recipe, formats
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import Interrupted, UsageError
 from llmrun.hub.disk import check_room, writing
 from llmrun.hub.store import RECORD_FILE, Record, sync
 from llmrun.quantize.companions import copy_companions, write_config
 from llmrun.quantize.importance import load_importance, save_importance
-from llmrun.quantize.recipe import Recipe, formats
 from llmrun.quantize.shards import INDEX, SHARD_BYTES, Shard, index, shards
 from llmrun.quantize.writer import write_shard
 from llmrun.units import MIB

@@ -71,10 +71,10 @@ def test_a_source_that_fails_takes_nothing_from_the_others(tmp_path, monkeypatch
 
 
 def test_words_that_stand_in_two_places_agree():
+    from llmrun.checkpoint.recipe import recipe_names
     from llmrun.hardware.presets import preset_names
     from llmrun.planner import PLANNERS
     from llmrun.planner.problem import Objective
-    from llmrun.quantize.recipe import recipe_names
 
     assert complete.planners("") == list(PLANNERS)
     assert complete.formats("") == recipe_names()

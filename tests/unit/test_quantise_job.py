@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from tiny_model import FAMILIES, save
 
 from llmrun.checkpoint.read import read_spec
+from llmrun.checkpoint.recipe import check_source, formats, recipe
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.errors import CheckpointError, Interrupted, LlmrunError, PlanError, UsageError
 from llmrun.formats import weight_format
 from llmrun.kernels.reference import dequantise
 from llmrun.quantize.job import Job, run
 from llmrun.quantize.memory import chunk_weights
-from llmrun.quantize.recipe import check_source, formats, recipe
 from llmrun.quantize.rounding import quantise
 from llmrun.units import GIB, MIB
 

@@ -18,7 +18,7 @@ from llmrun.errors import CheckpointError, UsageError
 from llmrun.formats import FORMATS, WeightFormat, weight_format
 
 _ROUTER = re.compile(r"(^|\.)(gate|router|shared_expert_gate)\.weight")
-_TRANSPOSED_FAMILIES = frozenset({"gpt2", "openai-gpt"})  # Conv1D: a row is no row of the product
+TRANSPOSED_FAMILIES = frozenset({"gpt2", "openai-gpt"})  # Conv1D: a row is no row of the product
 _STAND_INS = {"Q4_K": "Q4_1", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # as good or better, in blocks of 32
 
 
@@ -55,14 +55,14 @@ def check_source(spec: ModelSpec) -> None:
     Raises:
         CheckpointError: ``already-quantized``, ``unsupported-architecture``.
     """
-    if spec.model_type in _TRANSPOSED_FAMILIES:
+    if spec.model_type in TRANSPOSED_FAMILIES:
         raise CheckpointError(
             "unsupported-architecture",
             f"{spec.name} ({spec.model_type}) stores its matrices transposed, so their rows cannot be quantised",
         )
     for unit in spec.units:
         for tensor in unit.tensors:
-            if not weight_format(tensor.dtype).is_plain or _is_of_gguf(tensor):
+            if not _is_plain(tensor) or _is_of_gguf(tensor):
                 raise CheckpointError(
                     "already-quantized",
                     f"{tensor.name!r} of {spec.name} is {tensor.dtype}, in the layout of another program",
@@ -72,29 +72,32 @@ def check_source(spec: ModelSpec) -> None:
 
 def formats(spec: ModelSpec, wanted: Recipe) -> dict[str, WeightFormat]:
     """The format of every tensor of ``spec``, by name; unchanged ones have that of their dtype."""
-    result = {}
-    for unit in spec.units:
-        for tensor in unit.tensors:
-            target = _target(tensor, unit.kind, wanted)
-            result[tensor.name] = _fitting(target, tensor) or weight_format(tensor.dtype)
-    return result
+    return {
+        tensor.name: target_format(tensor, unit.kind, wanted) or weight_format(tensor.dtype)
+        for unit in spec.units
+        for tensor in unit.tensors
+    }
 
 
-def _target(tensor: TensorSpec, kind: UnitKind, wanted: Recipe) -> WeightFormat | None:
-    if len(tensor.shape) != 2 or not tensor.name.endswith(".weight"):
+def target_format(tensor: TensorSpec, kind: UnitKind, wanted: Recipe) -> WeightFormat | None:
+    """The format that a tensor of such a unit is given; ``None``: it stays as it is."""
+    if len(tensor.shape) != 2 or not tensor.name.endswith(".weight") or not _is_plain(tensor):
         return None
     if kind is UnitKind.LAYER:
-        return None if _ROUTER.search(tensor.name) else wanted.layers
-    return wanted.head if kind is UnitKind.HEAD else None
+        return None if _ROUTER.search(tensor.name) else _fitting(wanted.layers, tensor)
+    return _fitting(wanted.head, tensor) if kind is UnitKind.HEAD else None
 
 
-def _fitting(target: WeightFormat | None, tensor: TensorSpec) -> WeightFormat | None:
-    """``target`` or what stands in for it, where the rows are made of its blocks and it saves anything."""
-    if target is not None and tensor.shape[1] % target.block_weights:
-        target = weight_format(_STAND_INS[target.name]) if target.name in _STAND_INS else None
-    if target is None or tensor.shape[1] % target.block_weights:
-        return None
-    return target
+def _is_plain(tensor: TensorSpec) -> bool:
+    return tensor.dtype in FORMATS and weight_format(tensor.dtype).is_plain
+
+
+def _fitting(target: WeightFormat, tensor: TensorSpec) -> WeightFormat | None:
+    """``target`` or what stands in for it, where the rows are made of its blocks."""
+    columns = tensor.shape[1]
+    if columns % target.block_weights and target.name in _STAND_INS:
+        target = weight_format(_STAND_INS[target.name])
+    return None if columns % target.block_weights else target
 
 
 def _is_of_gguf(tensor: TensorSpec) -> bool:
