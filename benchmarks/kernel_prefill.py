@@ -1,4 +1,5 @@
-"""Many tokens times the matrices of a layer: the integer kernels against torch's bf16 and int8 products, in turns.
+"""Many tokens times the matrices of a layer: the integer kernels against what bf16 weights take and torch's int8
+product, in turns.
 
     python benchmarks/kernel_prefill.py --tokens 16 64 256 512 --threads 2 --runs 7
 
@@ -22,6 +23,7 @@ from common import argument_parser, print_host, spread, table, write_samples
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
+from llmrun.kernels.multiply import multiply
 
 LLAMA_2_7B_OPERATIONS = 2 * 6.6e9  # a token, in the matrices of its layers
 CACHE_BYTES = 96 << 20  # more than the caches of most machines
@@ -42,11 +44,11 @@ def packed_product(kernels: Kernels, fmt: WeightFormat, rows: int, columns: int)
     return lambda x, call: kernels.linear(x, weights[call % count], fmt, columns)
 
 
-def bf16_product(rows: int, columns: int) -> Product:
-    """What oneDNN makes of bf16 weights, with the conversions of the activations."""
+def bf16_product(rows: int, columns: int, *, fine: bool) -> Product:
+    """What is made of bf16 weights: tiles of them as floats, or with the activations rounded to bf16."""
     count = 1 + CACHE_BYTES // (2 * rows * columns)
-    weights = [torch.randn(rows, columns).bfloat16() for _ in range(count)]
-    return lambda x, call: torch.nn.functional.linear(x.bfloat16(), weights[call % count]).float()
+    weights = [torch.randn(rows, columns).bfloat16().view(torch.uint8) for _ in range(count)]
+    return lambda x, call: multiply(x, weights[call % count], FORMATS["BF16"], columns, fine=fine)
 
 
 def int8_product(rows: int, columns: int) -> Product:
@@ -95,7 +97,8 @@ def main() -> None:
     kernels = Kernels(find_library(), args.threads)
     print(f"{args.rows} x {args.columns}, {args.threads} threads, {kernels.variant}", flush=True)
     products = {name: packed_product(kernels, FORMATS[name], args.rows, args.columns) for name in args.formats}
-    products["torch bf16"] = bf16_product(args.rows, args.columns)
+    products["BF16"] = bf16_product(args.rows, args.columns, fine=True)
+    products["BF16, states in bf16"] = bf16_product(args.rows, args.columns, fine=False)
     products["torch int8"] = int8_product(args.rows, args.columns)
     rows, samples = [], {}
     for tokens in args.tokens:

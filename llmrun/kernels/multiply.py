@@ -12,10 +12,10 @@ from llmrun.kernels.library import chosen_library
 from llmrun.kernels.linear import Kernels
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
 
-FEW_TOKENS = 8
-"""Up to here a kernel reads each weight once for all of them; above, oneDNN's product of bf16 matrices is faster."""
+FEW_TOKENS = 16
+"""Up to here the kernels read plain weights once for each 8 of them; above, oneDNN's product of tiles is faster."""
 
-TILE_BYTES = 16 << 20
+TILE_BYTES = 8 << 20
 """Of weights that are made floats at a time, where nothing multiplies by them as they lie."""
 
 
@@ -26,24 +26,30 @@ def kernels(threads: int) -> Kernels | None:
     return Kernels(library, threads) if library else None
 
 
-def multiply(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+def multiply(
+    states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int, *, fine: bool = True
+) -> torch.Tensor:
     """``states @ weights.T``: ``(T, columns)`` by ``(rows, row_bytes)`` bytes to ``(T, rows)``, in the dtype of states.
 
-    Memory: the result; more than a few tokens of plain weights in bf16 as well, or a tile of weights as floats.
+    Memory: the result; more than a few tokens of plain weights a tile of them as floats and its product as well.
+
+    Args:
+        fine: on the CPU nothing of the states is rounded, but to 16 bits where the weights are integers. Else those
+            meet 8 bits, and bf16 weights more than a few tokens in bf16.
     """
     few = len(states) <= FEW_TOKENS
     if states.device.type == "cpu" and states.dtype == torch.float32:
         own = kernels(torch.get_num_threads())
         if own and own.supports(fmt.name) and (few or not fmt.is_plain):
-            return own.linear(states.contiguous(), packed, fmt, columns, fine=True)
-        if fmt.name == "BF16" and (not few or own is None):
+            return own.linear(states.contiguous(), packed, fmt, columns, fine=fine)
+        if fmt.name == "BF16" and (few or not fine):
             return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
     return _by_tiles(states, packed, fmt, columns)
 
 
 def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
     """The weights of ``(rows, row_bytes)`` bytes at any address, fp32 ``(rows, columns)``."""
-    return plain(packed, PLAIN_DTYPES[fmt.name]).float() if fmt.is_plain else dequantise(fmt, packed, columns)
+    return _as_they_are(packed, fmt, columns).float()
 
 
 def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -55,7 +61,16 @@ def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _by_tiles(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
     product = states.new_empty(len(states), len(packed))
     step = max(1, TILE_BYTES // (columns * states.element_size()))
+    memory = states.new_empty(min(step, len(packed)), columns)
+    by_onednn = states.device.type == "cpu" and states.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    left = states.to_mkldnn() if by_onednn else states  # on some processors twice as fast as torch's own choice, MKL
     for begin in range(0, len(packed), step):
-        tile = numbers(packed[begin : begin + step], fmt, columns).to(states.dtype)
-        product[:, begin : begin + step] = states @ tile.T
+        rows = packed[begin : begin + step]
+        tile = memory[: len(rows)].copy_(_as_they_are(rows, fmt, columns))
+        there = linear(left, tile)
+        product[:, begin : begin + step] = there.to_dense() if by_onednn else there
     return product
+
+
+def _as_they_are(packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+    return plain(packed, PLAIN_DTYPES[fmt.name]) if fmt.is_plain else dequantise(fmt, packed, columns)
