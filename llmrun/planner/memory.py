@@ -32,11 +32,14 @@ HEAP_BYTES = 32 * MIB
 HOLES = 4
 """Of the size of the largest activation in the heap: small pieces settle in what it left, and the next has no room."""
 
-STATE_BYTES, BF16_BYTES = 4, 2
-"""Of an activation: in fp32 on the CPU, counted as large on a GPU; rounded for a product of bf16 matrices."""
+STATE_BYTES = 4
+"""Of an activation: in fp32 on the CPU, counted as large on a GPU."""
 
 KERNEL_TOKENS = 64
 """Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
+
+FEW_TOKENS, TILE_BYTES = 16, 8 * MIB
+"""More tokens than these meet 16-bit weights that are made floats, so many bytes at a time (kernels/multiply.py)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -117,14 +120,22 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     small = [(count, nbytes) for step in steps for count, nbytes in step if nbytes < KEPT_BYTES]
     kept = sum(count * nbytes for count, nbytes in small) + HOLES * max((nbytes for _, nbytes in small), default=0)
     mapped = max(sum(count * nbytes for count, nbytes in step if nbytes >= KEPT_BYTES) for step in steps)
-    return 4 * states + mask + kept + mapped + _kernel_bytes(spec) + HEAP_BYTES
+    return 4 * states + mask + kept + mapped + _kernel_bytes(spec, rows) + HEAP_BYTES
 
 
-def _kernel_bytes(spec: ModelSpec) -> int:
-    """What the kernels keep for products with integer weights: activations in two times 8 bits, and both products."""
-    if all(weight_format(name).is_plain for name in spec.weight_formats):
-        return 0
-    return KERNEL_TOKENS * (spec.hidden_size + spec.intermediate_size) * (2 * STATE_BYTES + 3)
+def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
+    """What products take beside what they are made of and give.
+
+    With integer weights activations in two times 8 bits, and both products; with others a tile of floats, and what it
+    gives, once as oneDNN has it.
+    """
+    formats = [weight_format(name) for name in spec.weight_formats]
+    widths = spec.hidden_size + spec.intermediate_size
+    integers = 0 if all(each.is_plain for each in formats) else KERNEL_TOKENS * widths * (2 * STATE_BYTES + 3)
+    if rows <= FEW_TOKENS or not any(each.name in ("BF16", "F16") for each in formats):
+        return integers
+    tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
+    return integers + tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
@@ -132,7 +143,7 @@ def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) 
 
     A norm (the states, their squares, their product); queries with their rotation in the making, keys and values as
     they are computed with and repeated for the heads that share them, and the mask as numbers; three activations of the
-    MLP, and what a product in bf16 takes and gives. At the end the logits and what sampling sorts.
+    MLP, and what goes into a product as oneDNN has it. At the end the logits and what sampling sorts.
     """
     width_bytes = spec.n_heads * spec.head_dim * STATE_BYTES
     kv_bytes = seen_tokens * batch * spec.n_kv_heads * spec.head_dim * STATE_BYTES
@@ -140,7 +151,7 @@ def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) 
     return [
         [(3, rows * spec.hidden_size * STATE_BYTES)],
         [(4, rows * width_bytes), (2, kv_bytes), (2, repeated), (1, mask * STATE_BYTES)],
-        [(3, rows * spec.intermediate_size * STATE_BYTES), (2, rows * spec.intermediate_size * BF16_BYTES)],
+        [(4, rows * spec.intermediate_size * STATE_BYTES)],
         [(8, batch * spec.vocab_size * STATE_BYTES)],
     ]
 
