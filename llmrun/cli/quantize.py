@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -15,16 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmrun.cli import complete
+from llmrun.cli.bar import progress
 from llmrun.cli.options import Model, Ram, TrustRemoteCode, parse_size
 from llmrun.errors import UsageError
 from llmrun.units import format_bytes
 
 if TYPE_CHECKING:
+    from llmrun.checkpoint.recipe import Recipe
     from llmrun.checkpoint.spec import ModelSpec
     from llmrun.hub import LocalModel
     from llmrun.quantize.importance import Vector
     from llmrun.quantize.job import Job
-    from llmrun.checkpoint.recipe import Recipe
 
 DEFAULT_TEXT = "default"
 _LEAST_TOKENS, _MOST_TOKENS = 64, 8192
@@ -71,9 +70,9 @@ def quantize(
 ) -> None:
     """Write a model's weights in fewer bits; print the folder they are in."""
     from llmrun.checkpoint.read import read_spec
+    from llmrun.checkpoint.recipe import check_source, recipe
     from llmrun.hub import resolve
     from llmrun.hub.store import find
-    from llmrun.checkpoint.recipe import check_source, recipe
 
     wanted = recipe(format_name)
     ram_bytes = parse_size("--ram", ram)
@@ -84,7 +83,7 @@ def quantize(
     calibration = _calibration(text, local.folder, trust_remote_code) if text else None
     job = _job(local, spec, wanted, output, calibration)
     if job.record is None or find(job.target) is None:
-        _make(job, calibration, ram_bytes)
+        _make(job, spec, calibration, ram_bytes)
     typer.echo(job.target)
 
 
@@ -94,46 +93,42 @@ def _job(
     """The job; without a folder to make it in, one of llmrun's own, which the name of the model leads to."""
     from llmrun.hub import Origin
     from llmrun.hub.store import Record, models_folder, safe_name
-    from llmrun.quantize.job import Job
+    from llmrun.quantize.rounding_job import rounding_job
 
     key = calibration.key if calibration else None
     if output:
-        return Job(spec, wanted, output.expanduser().absolute(), calibration=key)
+        return rounding_job(spec, wanted, output.expanduser().absolute(), calibration=key)
     base = local.folder.name if local.origin is Origin.FOLDER else local.name.rpartition("/")[2]
     name = f"{base}-{wanted.name}" + ("-calibrated" if calibration else "")
-    made_from = Job(spec, wanted, models_folder(), calibration=key).described()
+    made_from = rounding_job(spec, wanted, models_folder(), calibration=key).made_from
     target = models_folder() / f"{safe_name(name)}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
-    return Job(spec, wanted, target, Record(name, Origin.QUANTISED, spec.folder), key)
+    record = Record(name, Origin.QUANTISED, spec.folder)
+    return rounding_job(spec, wanted, target, record=record, calibration=key)
 
 
-def _make(job: Job, calibration: Calibration | None, ram_bytes: int | None) -> None:
+def _make(job: Job, spec: ModelSpec, calibration: Calibration | None, ram_bytes: int | None) -> None:
     from llmrun.hardware import default_budget, probe
     from llmrun.hardware.process import process_memory
     from llmrun.quantize.job import run  # with torch, which is part of what the process takes
     from llmrun.quantize.memory import chunk_weights
+    from llmrun.quantize.report import becomes
+    from llmrun.quantize.rounding_job import rounding
 
     if ram_bytes is None:
         ram_bytes = default_budget(probe(job.target.parent)).ram_bytes
-    running_bytes = _running_bytes(job.spec, calibration) if calibration else 0
+    running_bytes = _running_bytes(spec, calibration) if calibration else 0
     weights = chunk_weights(ram_bytes, process_memory().rss_bytes, running_bytes)
 
-    with _progress("writing") as bar:
+    importance = partial(_importance, spec, calibration) if calibration else None
+    with progress("writing") as bar:
 
         def begun(there: int, whole: int) -> Callable[[int], object]:
-            _tell(f"{_what(job)}, in {job.partial} until it is done")
+            _tell(f"{format_bytes(spec.nbytes)} to {becomes(job.files)}, in {job.partial} until it is done")
             return bar(there, whole)
 
-        run(job, partial(_importance, job.spec, calibration), weights, begun)
+        run(job, rounding(spec, importance, weights), begun)
     if job.record:
         _tell(f"`llmrun chat {job.record.name}` talks with it, `llmrun rm {job.record.name}` deletes it")
-
-
-def _what(job: Job) -> str:
-    """One line: how large it was, how large it becomes, and what became of its matrices."""
-    from llmrun.quantize.report import counts
-
-    total_bytes = sum(shard.nbytes for shard in job.files())
-    return f"{format_bytes(job.spec.nbytes)} to {format_bytes(total_bytes)}: {counts(job.files())}"
 
 
 def _text(name: str) -> str:
@@ -170,32 +165,13 @@ def _running_bytes(spec: ModelSpec, calibration: Calibration) -> int:
     return calibration_bytes(spec, len(calibration.tokens))
 
 
-def _importance(spec: ModelSpec, calibration: Calibration | None) -> Mapping[str, Vector]:
+def _importance(spec: ModelSpec, calibration: Calibration) -> Mapping[str, Vector]:
     from llmrun.engine.calibration import column_importance
 
-    assert calibration, "a job without one does not ask"
     tokens, trust = calibration.tokens, calibration.trust_remote_code
-    with _progress("running the text") as bar:
+    with progress("running the text") as bar:
         step = bar(0, spec.n_layers + 1)
         return column_importance(spec, tokens, trust_remote_code=trust, done=lambda unit: step(1))
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], Callable[[int], object]]]:
-    """A bar on standard error, in a terminal only; it begins when it is told how much there is and how much to do."""
-    from llmrun.tui.theme import can_draw
-
-    if not can_draw(sys.stderr):
-        yield lambda there, whole: lambda more: None
-        return
-    with ExitStack() as stack:
-
-        def begun(there: int, whole: int) -> Callable[[int], object]:
-            bar = stack.enter_context(typer.progressbar(length=whole, label=label, file=sys.stderr))
-            bar.update(there)
-            return bar.update
-
-        yield begun
 
 
 def _tell(line: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import prod
 from pathlib import Path
 
 import torch
@@ -21,32 +20,38 @@ LEAST_CHUNK_WEIGHTS = 1 << 20
 MOST_CHUNK_WEIGHTS = 1 << 23
 
 
-def write_shard(
-    path: Path,
-    shard: Shard,
-    spec: ModelSpec,
-    *,
-    importance: Mapping[str, Tensor],
-    chunk_weights: int,
-    wrote: Callable[[int], object],
-) -> None:
+Make = Callable[[Piece], Iterator[Tensor]]
+"""Makes the bytes of a tensor in its new format: flat uint8, some rows at a time, in memory that it may use again."""
+
+
+def write_shard(path: Path, shard: Shard, make: Make, wrote: Callable[[int], object]) -> None:
     """Write ``shard`` to ``path``; ``wrote`` is told the bytes done, header aside.
 
-    Memory: ``chunk_weights`` * ``BYTES_PER_WEIGHT`` and what rounding takes.
-
-    Args:
-        importance: of the columns, by the name of the tensor; a tensor without it is rounded with all columns alike.
-
     Raises:
-        CheckpointError: ``truncated-shard``, ``not-finite``.
-        OSError: reading or writing failed.
+        OSError: writing failed; and what ``make`` raises.
     """
     with path.open("wb") as file:
         file.write(shard.header)
         for piece in shard.pieces:
-            for data in _converted(spec, piece, importance.get(piece.tensor.name), chunk_weights):
+            for data in make(piece):
                 file.write(data.numpy().data)
                 wrote(data.numel())
+
+
+def rounded(spec: ModelSpec, importance: Mapping[str, Tensor], chunk_weights: int) -> Make:
+    """Tensors of ``spec``, rounded to their new formats, or kept as they are.
+
+    Memory: ``chunk_weights`` * ``BYTES_PER_WEIGHT`` and what rounding takes. What it gives raises ``CheckpointError``
+    (``truncated-shard``, ``not-finite``) and ``OSError``.
+
+    Args:
+        importance: of the columns, by the name of the tensor; a tensor without it is rounded with all columns alike.
+    """
+
+    def make(piece: Piece) -> Iterator[Tensor]:
+        return _converted(spec, piece, importance.get(piece.tensor.name), chunk_weights)
+
+    return make
 
 
 def _converted(spec: ModelSpec, piece: Piece, importance: Tensor | None, chunk_weights: int) -> Iterator[Tensor]:
@@ -55,25 +60,34 @@ def _converted(spec: ModelSpec, piece: Piece, importance: Tensor | None, chunk_w
     columns = tensor.shape[-1] if tensor.shape else 1
     plain = weight_format(tensor.dtype)
     step_rows = max(1, chunk_weights // max(columns, 1))
-    for data in _rows(spec, tensor, max(1, step_rows * columns) * plain.block_bytes):
+    for data in stored_bytes(spec.path(tensor.file), tensor, max(1, step_rows * columns) * plain.block_bytes):
         if piece.is_kept:
             yield data
             continue
         weights = dequantise(plain, data.reshape(-1, plain.row_bytes(columns)), columns)
         if not weights.isfinite().all():
-            raise CheckpointError(
-                "not-finite",
-                f"{tensor.name!r} in {tensor.file} holds infinities or NaNs, which no scale can stand for",
-                hint="fetch the checkpoint again; if it is as it was made, it cannot be quantised",
-            )
+            raise not_finite(f"{tensor.name!r} in {tensor.file}")
         yield quantise(piece.fmt, weights, importance).flatten()
 
 
-def _rows(spec: ModelSpec, tensor: TensorSpec, step_bytes: int) -> Iterator[Tensor]:
-    """The bytes of a tensor as uint8, ``step_bytes`` at a time, in memory that the next step uses again."""
-    assert prod(tensor.shape) * weight_format(tensor.dtype).block_bytes == tensor.nbytes, "the header was checked"
+def not_finite(what: str) -> CheckpointError:
+    """The refusal of a tensor that holds more than numbers."""
+    return CheckpointError(
+        "not-finite",
+        f"{what} holds infinities or NaNs, which no scale can stand for",
+        hint="fetch the checkpoint again; if it is as it was made, it cannot be quantised",
+    )
+
+
+def stored_bytes(path: Path, tensor: TensorSpec, step_bytes: int) -> Iterator[Tensor]:
+    """The bytes of a tensor in the file at ``path`` as uint8, ``step_bytes`` at a time, each in the same memory.
+
+    Raises:
+        CheckpointError: ``truncated-shard``.
+        OSError: reading failed.
+    """
     memory = bytearray(min(step_bytes, tensor.nbytes))
-    with spec.path(tensor.file).open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(tensor.offset)
         for start in range(0, tensor.nbytes, step_bytes):
             view = memoryview(memory)[: tensor.nbytes - start]

@@ -21,6 +21,7 @@ from llmrun.kernels.reference import dequantise
 from llmrun.quantize.job import Job, run
 from llmrun.quantize.memory import chunk_weights
 from llmrun.quantize.rounding import quantise
+from llmrun.quantize.rounding_job import rounding, rounding_job
 from llmrun.units import GIB, MIB
 
 KIB = 1024
@@ -34,8 +35,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     return read_spec(save(FAMILIES["llama"].build(**changes), folder, dtype=torch.bfloat16))
 
 
-def make(job: Job, wrote=lambda nbytes: None, importance=dict, chunk: int = 100_000) -> Path:
-    run(job, importance, chunk, lambda there, whole: wrote)
+def make(spec: ModelSpec, job: Job, wrote=lambda nbytes: None, importance=None, chunk: int = 100_000) -> Path:
+    run(job, rounding(spec, importance, chunk), lambda there, whole: wrote)
     return job.target
 
 
@@ -44,7 +45,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_layers_and_head_are_rounded_and_all_else_is_kept(spec: ModelSpec, tmp_path: Path) -> None:
-    target = make(Job(spec, recipe("q4"), tmp_path / "made"))
+    target = make(spec, rounding_job(spec, recipe("q4"), tmp_path / "made"))
     before, after = weights(Path(spec.folder)), weights(target)
     assert before.keys() == after.keys()
     for name, tensor in after.items():
@@ -60,7 +61,7 @@ def test_layers_and_head_are_rounded_and_all_else_is_kept(spec: ModelSpec, tmp_p
 
 
 def test_the_result_is_read_as_what_it_is(spec: ModelSpec, tmp_path: Path) -> None:
-    made = read_spec(make(Job(spec, recipe("q8"), tmp_path / "made")))
+    made = read_spec(make(spec, rounding_job(spec, recipe("q8"), tmp_path / "made")))
     packed = {tensor.name: tensor for unit in made.units for tensor in unit.tensors if tensor.dtype == "Q8_0"}
     assert len(packed) == 3 * 7 + 1
     assert packed["model.layers.0.mlp.down_proj.weight"].shape == (256, 512)
@@ -94,26 +95,26 @@ def test_a_format_that_is_not_there() -> None:
 
 
 def test_a_stopped_job_goes_on_where_it_was(spec: ModelSpec, tmp_path: Path) -> None:
-    whole = make(Job(spec, recipe("q4_0"), tmp_path / "whole", shard_bytes=400 * KIB))
-    job = Job(spec, recipe("q4_0"), tmp_path / "made", shard_bytes=400 * KIB)
-    files = [shard.file for shard in job.files()]
+    whole = make(spec, rounding_job(spec, recipe("q4_0"), tmp_path / "whole", shard_bytes=400 * KIB))
+    job = rounding_job(spec, recipe("q4_0"), tmp_path / "made", shard_bytes=400 * KIB)
+    files = [shard.file for shard in job.files]
     assert len(files) >= 3
     written = 0
 
     def stop_in_the_second_file(nbytes: int) -> None:
         nonlocal written
         written += nbytes
-        if written > job.files()[0].nbytes:
+        if written > job.files[0].nbytes:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match=f"1 of {len(files)} files"):
-        make(job, stop_in_the_second_file)
+        make(spec, job, stop_in_the_second_file)
     assert not job.target.exists()
     kept = (job.partial / files[0]).stat().st_mtime_ns
     again: list[int] = []
-    make(job, again.append)
+    make(spec, job, again.append)
     assert (job.target / files[0]).stat().st_mtime_ns == kept
-    assert sum(again) < sum(shard.nbytes for shard in job.files()[1:])
+    assert sum(again) < sum(shard.nbytes for shard in job.files[1:])
     assert not job.partial.exists()
     assert {path.name: path.read_bytes() for path in job.target.iterdir()} == {
         path.name: path.read_bytes() for path in whole.iterdir()
@@ -121,18 +122,18 @@ def test_a_stopped_job_goes_on_where_it_was(spec: ModelSpec, tmp_path: Path) -> 
 
 
 def test_a_file_of_another_length_and_another_job_begin_anew(spec: ModelSpec, tmp_path: Path) -> None:
-    job = Job(spec, recipe("q8"), tmp_path / "made", shard_bytes=400 * KIB)
+    job = rounding_job(spec, recipe("q8"), tmp_path / "made", shard_bytes=400 * KIB)
     job.partial.mkdir()
-    first = job.partial / job.files()[0].file
-    (job.partial / ".job.json").write_text(job.described())
+    first = job.partial / job.files[0].file
+    (job.partial / ".job.json").write_text(job.made_from)
     first.write_bytes(b"cut off")
-    make(job)
+    make(spec, job)
     assert first.name in {path.name for path in job.target.iterdir()}
     assert weights(job.target).keys() == weights(Path(spec.folder)).keys()
-    other = Job(spec, recipe("q8"), tmp_path / "other", shard_bytes=400 * KIB)
+    other = rounding_job(spec, recipe("q8"), tmp_path / "other", shard_bytes=400 * KIB)
     shutil.copytree(job.target, other.partial)  # right lengths, but of a job that is not known
-    (other.partial / other.files()[0].file).write_bytes(bytes(other.files()[0].nbytes))
-    make(other)
+    (other.partial / other.files[0].file).write_bytes(bytes(other.files[0].nbytes))
+    make(spec, other)
     assert all(torch.equal(tensor, weights(job.target)[name]) for name, tensor in weights(other.target).items())
 
 
@@ -146,31 +147,31 @@ def test_importance_is_asked_for_once(spec: ModelSpec, tmp_path: Path) -> None:
     def stop(nbytes: int) -> None:
         raise KeyboardInterrupt
 
-    job = Job(spec, recipe("q4"), tmp_path / "made", calibration="a text")
+    job = rounding_job(spec, recipe("q4"), tmp_path / "made", calibration="a text")
     with pytest.raises(Interrupted):
-        make(job, stop, importance)
-    made = weights(make(job, importance=importance))
+        make(spec, job, stop, importance)
+    made = weights(make(spec, job, importance=importance))
     assert len(asked) == 1
-    plain = weights(make(Job(spec, recipe("q4"), tmp_path / "plain")))
+    plain = weights(make(spec, rounding_job(spec, recipe("q4"), tmp_path / "plain")))
     assert [name for name in plain if not torch.equal(plain[name], made[name])] == [*importance()]
 
 
-def refused(job: Job, kind: type[LlmrunError], reference: str) -> LlmrunError:
+def refused(spec: ModelSpec, job: Job, kind: type[LlmrunError], reference: str) -> LlmrunError:
     with pytest.raises(kind) as refusal:
-        make(job)
+        make(spec, job)
     assert refusal.value.reference == reference
     return refusal.value
 
 
 def test_what_is_there_is_not_overwritten(spec: ModelSpec, tmp_path: Path) -> None:
-    job = Job(spec, recipe("q4"), tmp_path / "made")
+    job = rounding_job(spec, recipe("q4"), tmp_path / "made")
     job.target.mkdir()
     (job.target / "mine").touch()
-    refused(job, UsageError, "output-exists")
+    refused(spec, job, UsageError, "output-exists")
     (job.target / "mine").unlink()
-    make(job)  # an empty folder is no loss
+    make(spec, job)  # an empty folder is no loss
     with FileLock(tmp_path / ".partial-other" / ".lock"):
-        refused(Job(spec, recipe("q4"), tmp_path / "other"), UsageError, "output-busy")
+        refused(spec, rounding_job(spec, recipe("q4"), tmp_path / "other"), UsageError, "output-busy")
 
 
 def test_weights_that_are_no_numbers_are_refused(spec: ModelSpec, tmp_path: Path) -> None:
@@ -178,7 +179,8 @@ def test_weights_that_are_no_numbers_are_refused(spec: ModelSpec, tmp_path: Path
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.2.mlp.up_proj.weight"][-1, -1] = torch.inf
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    error = refused(Job(read_spec(folder), recipe("q4"), tmp_path / "made"), CheckpointError, "not-finite")
+    broken = read_spec(folder)
+    error = refused(broken, rounding_job(broken, recipe("q4"), tmp_path / "made"), CheckpointError, "not-finite")
     assert "layers.2.mlp.up_proj" in error.message
 
 
@@ -187,7 +189,7 @@ def test_a_source_that_became_shorter_is_told(spec: ModelSpec, tmp_path: Path) -
     short = read_spec(folder)
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate((folder / "model.safetensors").stat().st_size // 2)
-    refused(Job(short, recipe("q4"), tmp_path / "made"), CheckpointError, "truncated-shard")
+    refused(short, rounding_job(short, recipe("q4"), tmp_path / "made"), CheckpointError, "truncated-shard")
 
 
 def test_memory_for_a_chunk() -> None:
@@ -205,6 +207,6 @@ def test_memory_for_a_chunk() -> None:
 
 def test_dequantised_it_is_near_the_original(spec: ModelSpec, tmp_path: Path) -> None:
     name = "model.layers.1.mlp.gate_proj.weight"
-    made = weights(make(Job(spec, recipe("q4"), tmp_path / "made")))[name]
+    made = weights(make(spec, rounding_job(spec, recipe("q4"), tmp_path / "made")))[name]
     before = weights(Path(spec.folder))[name].float()
     assert (dequantise(weight_format("Q4_K"), made, 256) - before).norm() < 0.075 * before.norm()
