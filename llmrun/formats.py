@@ -1,7 +1,7 @@
 """How the bytes of a weight matrix lie, for every format: one description that file, disk, memory and kernel share.
 
 A matrix is `rows` rows of `row_bytes` contiguous bytes; a row is `columns / block_weights` blocks of `block_bytes`. Of
-a plain format (BF16, F16, F32) a block is one weight. The others are ggml's block types byte for byte
+a plain format (BF16, F16, F32, F8_E4M3) a block is one weight. The others are ggml's block types byte for byte
 (`ggml-common.h`), in GGUF files and in llmrun's own checkpoints alike.
 """
 
@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+NOT_GGMLS = 1000
+"""Formats that ggml has not have numbers above this."""
+
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """One format: its name as `TensorSpec.dtype` says it, its block, and ggml's own number for it."""
+    """One format: its name as `TensorSpec.dtype` says it, its block, and ggml's own number for it, if it has one."""
 
     name: str
     block_weights: int
@@ -24,6 +27,11 @@ class WeightFormat:
     def is_plain(self) -> bool:
         """Whether torch has a dtype for it: a block is one weight."""
         return self.block_weights == 1
+
+    @property
+    def is_computed_in(self) -> bool:
+        """Whether models compute in it: BF16, F16, F32."""
+        return self.is_plain and self.block_bytes > 1
 
     @property
     def bits_per_weight(self) -> float:
@@ -45,6 +53,7 @@ FORMATS: Mapping[str, WeightFormat] = _by_name(
     WeightFormat("F32", 1, 4, 0),
     WeightFormat("F16", 1, 2, 1),
     WeightFormat("BF16", 1, 2, 30),
+    WeightFormat("F8_E4M3", 1, 1, 1001),
     WeightFormat("Q8_0", 32, 34, 8),
     WeightFormat("Q4_0", 32, 18, 2),
     WeightFormat("Q4_1", 32, 20, 3),

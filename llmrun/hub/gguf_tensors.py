@@ -11,11 +11,11 @@ import numpy as np
 
 from llmrun.checkpoint import TensorSpec
 from llmrun.errors import CheckpointError
-from llmrun.formats import FORMATS
+from llmrun.formats import FORMATS, NOT_GGMLS
 from llmrun.hub.gguf_family import ROPE_TENSORS, Family, hf_name
 from llmrun.hub.gguf_header import GgufHeader, GgufTensor
 
-_BY_NUMBER = {each.number: each for each in FORMATS.values()}
+_BY_NUMBER = {each.number: each for each in FORMATS.values() if each.number < NOT_GGMLS}
 
 
 def tensors_of(header: GgufHeader, family: Family, head_dim: int, file: str) -> tuple[TensorSpec, ...]:
@@ -72,7 +72,7 @@ def _check_types(header: GgufHeader) -> None:
         raise CheckpointError(
             "gguf-unsupported",
             f"{header.path} has tensors in types that cannot be read yet: {', '.join(unknown)}; it holds {there}",
-            hint=f"types that can: {', '.join(FORMATS)}",
+            hint=f"types that can: {', '.join(each.name for each in _BY_NUMBER.values())}",
         )
 
 

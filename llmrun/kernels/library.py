@@ -8,12 +8,12 @@ from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-ABI = 1
+ABI = 2
 """What `llmrun_abi` says if the library was built from the header that this module follows."""
 
 
 class Matrix(ctypes.Structure):
-    """`llmrun_matrix`: rows of packed weights; `format` is `WeightFormat.number`."""
+    """`llmrun_matrix`: rows of packed weights; `format` is `WeightFormat.number`, what is not given 0."""
 
     _fields_ = (
         ("format", c_int),
@@ -21,6 +21,9 @@ class Matrix(ctypes.Structure):
         ("columns", c_long),
         ("data", c_void_p),
         ("row_bytes", c_long),
+        ("scales", c_void_p),
+        ("block_rows", c_long),
+        ("block_columns", c_long),
     )
 
 
@@ -57,6 +60,7 @@ SIGNATURES = {  # name: what it returns, what it takes
     "llmrun_pool_threads": (c_int, [c_void_p]),
     "llmrun_linear": (c_int, [c_void_p, POINTER(Matrix), c_void_p, c_long, c_void_p]),
     "llmrun_linear_fine": (c_int, [c_void_p, POINTER(Matrix), c_void_p, c_long, c_void_p]),
+    "llmrun_floats": (c_int, [c_void_p, POINTER(Matrix), c_void_p]),
     "llmrun_dequantise": (c_int, [c_int, c_void_p, c_long, c_void_p]),
     "llmrun_attention": (c_int, [c_void_p, POINTER(AttentionJob)]),
 }

@@ -9,6 +9,7 @@ import torch
 
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.library import AttentionJob, Library, Matrix
+from llmrun.kernels.scales import Scales
 
 NO_MEMORY = -1
 CACHE_FORMATS = {
@@ -51,31 +52,48 @@ class Kernels:
         return fmt is not None and bool(self._functions.llmrun_supports(fmt.number))
 
     def linear(
-        self, x: torch.Tensor, weight: torch.Tensor, fmt: WeightFormat, columns: int, *, fine: bool = False
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        *,
+        scales: Scales | None = None,
+        fine: bool = False,
     ) -> torch.Tensor:
         """`x @ W.T`: `(T, columns)` fp32 by `(rows, row_bytes)` of uint8 to `(T, rows)` fp32.
 
         Formats of integers round `x` to int8 in groups of 32, or with `fine` to 16 bits in twice the operations. Rows
-        of `weight` may lie apart, but not within.
+        of `weight` may lie apart, but not within. Of the formats F8_E4M3 alone may have `scales`.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
             MemoryError: no memory for the threads' workspaces.
         """
-        if x.dtype != torch.float32 or x.ndim != 2 or x.shape[1] != columns or not x.is_contiguous():
+        if x.dtype != torch.float32 or x.shape[1:] != (columns,) or not x.is_contiguous() or x.device.type != "cpu":
             raise ValueError(f"activations must be contiguous fp32 (T, {columns}), not {x.dtype} {tuple(x.shape)}")
-        if weight.dtype != torch.uint8 or weight.ndim != 2 or weight.shape[1] != fmt.row_bytes(columns):
-            raise ValueError(f"{fmt.name} weights must be uint8 (rows, {fmt.row_bytes(columns)}), not {weight.shape}")
-        if weight.stride(1) != 1 or x.device.type != "cpu" or weight.device.type != "cpu":
-            raise ValueError("the kernels take contiguous rows in memory")
         y = x.new_empty(x.shape[0], weight.shape[0])
+        matrix = _matrix(weight, fmt, columns, scales)
         if y.numel():
-            row_stride = weight.stride(0) if weight.shape[0] > 1 else weight.shape[1]
-            matrix = Matrix(fmt.number, weight.shape[0], columns, weight.data_ptr(), row_stride)
             product = self._functions.llmrun_linear_fine if fine else self._functions.llmrun_linear
             with self._lock:
                 self._check(product(self._pool, ctypes.byref(matrix), x.data_ptr(), x.shape[0], y.data_ptr()))
         return y
+
+    def floats(
+        self, weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None
+    ) -> torch.Tensor:
+        """The weights of a plain format, fp32 `(rows, columns)`, each with its scale; arguments as of `linear`.
+
+        Raises:
+            ValueError: shapes, dtypes or layout are others than these.
+        """
+        out = torch.empty(len(weight), columns)
+        matrix = _matrix(weight, fmt, columns, scales)
+        if out.numel():
+            with self._lock:
+                self._check(self._functions.llmrun_floats(self._pool, ctypes.byref(matrix), out.data_ptr()))
+        return out
 
     def attention(
         self,
@@ -149,3 +167,19 @@ class Kernels:
             raise MemoryError("no memory for the kernels' workspaces")
         if status:
             raise ValueError("the kernels refuse these arguments")
+
+
+def _matrix(weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None) -> Matrix:
+    if weight.dtype != torch.uint8 or weight.ndim != 2 or weight.shape[1] != fmt.row_bytes(columns):
+        raise ValueError(f"{fmt.name} weights must be uint8 (rows, {fmt.row_bytes(columns)}), not {weight.shape}")
+    if weight.stride(1) != 1 or weight.device.type != "cpu":
+        raise ValueError("the kernels take contiguous rows in memory")
+    rows = len(weight)
+    row_stride = weight.stride(0) if rows > 1 else weight.shape[1]
+    matrix = Matrix(fmt.number, rows, columns, weight.data_ptr(), row_stride)
+    if scales:
+        if not scales.fit(rows, columns) or scales.values.device.type != "cpu":
+            raise ValueError(f"scales {tuple(scales.values.shape)} must be contiguous fp32 in memory, one a block")
+        matrix.scales, matrix.block_rows = scales.values.data_ptr(), scales.block_rows
+        matrix.block_columns = scales.block_columns
+    return matrix

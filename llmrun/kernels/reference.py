@@ -13,7 +13,12 @@ from torch import Tensor
 from llmrun.formats import WeightFormat
 from llmrun.kernels.packing import half, nibbles, sequential_bits, six_bit_pairs, split, spread_bits
 
-PLAIN_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+PLAIN_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
 
 
 def dequantise(fmt: WeightFormat, data: Tensor, columns: int) -> Tensor:

@@ -13,8 +13,8 @@
 
 #include "kernels.h"
 
-static const int FORMATS[] = {LLMRUN_F32,  LLMRUN_F16,  LLMRUN_BF16, LLMRUN_Q4_0, LLMRUN_Q4_1, LLMRUN_Q5_0,
-                              LLMRUN_Q5_1, LLMRUN_Q8_0, LLMRUN_Q4_K, LLMRUN_Q5_K, LLMRUN_Q6_K};
+static const int FORMATS[] = {LLMRUN_F32,  LLMRUN_F16,  LLMRUN_BF16, LLMRUN_F8_E4M3, LLMRUN_Q4_0, LLMRUN_Q4_1,
+                              LLMRUN_Q5_0, LLMRUN_Q5_1, LLMRUN_Q8_0, LLMRUN_Q4_K, LLMRUN_Q5_K,    LLMRUN_Q6_K};
 enum { N_FORMATS = sizeof FORMATS / sizeof FORMATS[0], GROUP = 16 };
 
 static uint32_t state = 1;
@@ -57,6 +57,8 @@ static void fill(int format, uint8_t *bytes, long blocks, int nbytes) {
         for (int b = 0; b < nbytes; b++) bytes[b] = (uint8_t)random_bits();
         if (format == LLMRUN_F32 || format == LLMRUN_BF16)
             bytes[nbytes - 1] = (uint8_t)(0x3e | (bytes[nbytes - 1] & 0x80));
+        else if (format == LLMRUN_F8_E4M3)
+            bytes[0] &= 0xbf; /* no NaN */
         else
             tame(format, bytes);
     }
@@ -78,6 +80,32 @@ static double allowed(int format, const float *row, const float *x, long columns
     return 1e-4 * floats + (llmrun_block_of(format).weights > 1 ? 1.01 * rounding : 0) + 1e-30;
 }
 
+/* Scales of blocks of 3 x 5 weights, and those applied to a row; other formats have none. */
+enum { BLOCK_ROWS = 3, BLOCK_COLUMNS = 5 };
+
+static float *make_scales(int format, long rows, long columns) {
+    if (format != LLMRUN_F8_E4M3) return NULL;
+    long count = ((rows - 1) / BLOCK_ROWS + 1) * ((columns - 1) / BLOCK_COLUMNS + 1);
+    float *scales = take((size_t)count * sizeof *scales);
+    for (long i = 0; i < count; i++) scales[i] = random_float();
+    return scales;
+}
+
+static void apply_scales(const llmrun_matrix *matrix, long r, float *row) {
+    long blocks = (matrix->columns - 1) / BLOCK_COLUMNS + 1;
+    for (long c = 0; c < matrix->columns && matrix->scales; c++)
+        row[c] *= matrix->scales[r / BLOCK_ROWS * blocks + c / BLOCK_COLUMNS];
+}
+
+static int check_floats(llmrun_pool *pool, const llmrun_matrix *matrix, const float *row, long r) {
+    if (llmrun_block_of(matrix->format).weights > 1) return 0;
+    float *all = take((size_t)(matrix->rows * matrix->columns) * sizeof *all);
+    int wrong = llmrun_floats(pool, matrix, all) != 0;
+    for (long c = 0; c < matrix->columns; c++) wrong |= all[r * matrix->columns + c] != row[c];
+    free(all);
+    return wrong;
+}
+
 static int check_linear(llmrun_pool *pool, int format, long rows, long columns, long tokens) {
     llmrun_block block = llmrun_block_of(format);
     long row_bytes = columns / block.weights * block.bytes, wrong = 0;
@@ -87,10 +115,13 @@ static int check_linear(llmrun_pool *pool, int format, long rows, long columns, 
     float *row = take((size_t)columns * sizeof *row);
     fill(format, weights, rows * columns / block.weights, block.bytes);
     for (long i = 0; i < tokens * columns; i++) x[i] = random_float();
-    llmrun_matrix matrix = {format, rows, columns, weights, row_bytes};
+    float *scales = make_scales(format, rows, columns);
+    llmrun_matrix matrix = {format, rows, columns, weights, row_bytes, scales, BLOCK_ROWS, BLOCK_COLUMNS};
     if (llmrun_linear(pool, &matrix, x, tokens, y)) wrong = 1;
     for (long r = 0; r < rows && !wrong; r++) {
         llmrun_dequantise(format, weights + r * row_bytes, columns, row);
+        apply_scales(&matrix, r, row);
+        wrong += check_floats(pool, &matrix, row, r);
         for (long t = 0; t < tokens; t++) {
             double sum = 0;
             for (long c = 0; c < columns; c++) sum += (double)row[c] * (double)x[t * columns + c];
@@ -103,7 +134,7 @@ static int check_linear(llmrun_pool *pool, int format, long rows, long columns, 
     llmrun_linear(pool, &matrix, x, tokens, y);
     if (wrong) printf("wrong: format %d, %ld x %ld, %ld tokens\n", format, rows, columns, tokens);
     give_fenced(fenced, (size_t)(rows * row_bytes));
-    free(memory), free(x), free(y), free(row);
+    free(memory), free(x), free(y), free(row), free(scales);
     return wrong != 0;
 }
 
@@ -166,7 +197,7 @@ int main(void) {
         }
         llmrun_pool_free(pool);
     }
-    llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18};
+    llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18, NULL, 0, 0};
     wrong |= llmrun_linear(NULL, &none, NULL, 1, NULL) != -2;
     printf("%s: %d checks, %s\n", llmrun_variant(), checks, wrong ? "wrong" : "right");
     return wrong;

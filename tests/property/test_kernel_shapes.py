@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from llmrun.formats import FORMATS
 from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
+from llmrun.kernels.scales import Scales
 
 BUILT = find_library()
 pytestmark = pytest.mark.skipif(BUILT is None, reason="the kernels are not built")
@@ -35,6 +36,31 @@ def test_plain_products(name: str, rows: int, columns: int, tokens: int, threads
     kernels.close()
     greatest = x.double().abs() @ weights.double().abs().T
     assert ((found - x.double() @ weights.double().T).abs() <= 1e-6 * greatest).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 90),
+    columns=st.integers(1, 300),
+    block=st.tuples(st.integers(1, 140), st.integers(1, 140)),
+    tokens=st.integers(1, 19),
+    threads=st.integers(1, 4),
+    shift=st.integers(0, 5),
+)
+def test_eight_bit_floats(
+    rows: int, columns: int, block: tuple[int, int], tokens: int, threads: int, shift: int
+) -> None:
+    generator = torch.Generator().manual_seed(rows * columns)
+    memory = torch.randint(0, 127, (shift + rows * columns,), generator=generator, dtype=torch.uint8)
+    packed = memory[shift:].view(rows, columns)
+    scales = Scales(torch.randn(-(-rows // block[0]), -(-columns // block[1]), generator=generator), *block)
+    weights = scales.times(packed.view(torch.float8_e4m3fn).double())
+    x = torch.randn(tokens, columns, generator=generator)
+    kernels = Kernels(BUILT, threads)
+    found = kernels.linear(x, packed, FORMATS["F8_E4M3"], columns, scales=scales)
+    assert torch.equal(kernels.floats(packed, FORMATS["F8_E4M3"], columns, scales), weights.float())
+    kernels.close()
+    assert ((found - x.double() @ weights.T).abs() <= 1e-6 * x.double().abs() @ weights.abs().T).all()
 
 
 @settings(max_examples=40, deadline=None)

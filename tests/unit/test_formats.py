@@ -3,10 +3,13 @@
 import pytest
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from llmrun.formats import FORMATS, WeightFormat, weight_format
+from llmrun.formats import FORMATS, NOT_GGMLS, WeightFormat, weight_format
 
 
-@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS.keys())
+GGMLS = [fmt for fmt in FORMATS.values() if fmt.number < NOT_GGMLS]
+
+
+@pytest.mark.parametrize("fmt", GGMLS, ids=lambda fmt: fmt.name)
 def test_number_and_block_are_ggmls(fmt: WeightFormat) -> None:
     kind = GGMLQuantizationType[fmt.name]
     assert fmt.number == kind
@@ -34,6 +37,12 @@ def test_what_a_weight_takes() -> None:
         "Q5_K": 5.5,
         "Q6_K": 6.5625,
     }
+
+
+def test_eight_bit_floats_are_plain_but_no_model_computes_in_them() -> None:
+    assert [name for name, fmt in FORMATS.items() if fmt.is_plain] == ["F32", "F16", "BF16", "F8_E4M3"]
+    assert [name for name, fmt in FORMATS.items() if fmt.is_computed_in] == ["F32", "F16", "BF16"]
+    assert weight_format("F8_E4M3").row_bytes(7) == 7
 
 
 def test_an_unknown_format_is_a_key_error() -> None:

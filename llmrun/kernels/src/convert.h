@@ -28,6 +28,14 @@ static inline float float_of_half(uint16_t bits) {
 
 static inline float half_at(const void *at) { return float_of_half(bits16_at(at)); }
 
+/* Sign, 4 bits of exponent, 3 of mantissa; no infinities, and NaN where those 7 bits are set. */
+static inline float f8_at(const void *at) {
+    uint8_t bits;
+    memcpy(&bits, at, 1);
+    uint32_t sign = (uint32_t)(bits & 0x80) << 24, rest = bits & 0x7f;
+    return float_of_bits(sign | (rest == 0x7f ? 0x7fc00000 : rest << 20)) * 0x1p120f;
+}
+
 static inline float bf16_at(const void *at) { return float_of_bf16(bits16_at(at)); }
 
 #endif

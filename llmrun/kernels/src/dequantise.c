@@ -10,6 +10,7 @@ llmrun_block llmrun_block_of(int format) {
         case LLMRUN_F32: return (llmrun_block){1, 4};
         case LLMRUN_F16:
         case LLMRUN_BF16: return (llmrun_block){1, 2};
+        case LLMRUN_F8_E4M3: return (llmrun_block){1, 1};
         case LLMRUN_Q4_0: return (llmrun_block){32, 18};
         case LLMRUN_Q4_1: return (llmrun_block){32, 20};
         case LLMRUN_Q5_0: return (llmrun_block){32, 22};
@@ -27,6 +28,8 @@ static void f32(const uint8_t *block, float *out) { memcpy(out, block, 4); }
 static void f16(const uint8_t *block, float *out) { *out = half_at(block); }
 
 static void bf16(const uint8_t *block, float *out) { *out = bf16_at(block); }
+
+static void f8(const uint8_t *block, float *out) { *out = f8_at(block); }
 
 /* fp16 scale, 32 int8 */
 static void q8_0(const uint8_t *block, float *out) {
@@ -109,6 +112,7 @@ static block_function function_of(int format) {
         case LLMRUN_F32: return f32;
         case LLMRUN_F16: return f16;
         case LLMRUN_BF16: return bf16;
+        case LLMRUN_F8_E4M3: return f8;
         case LLMRUN_Q4_0: return q4_0;
         case LLMRUN_Q4_1: return q4_1;
         case LLMRUN_Q5_0: return q5_0;

@@ -60,7 +60,7 @@ static const llmrun_kernels *kernels(void) {
     return known;
 }
 
-int llmrun_abi(void) { return 1; }
+int llmrun_abi(void) { return 2; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 
@@ -70,13 +70,38 @@ static int is_matrix(const llmrun_matrix *weight) {
     if (!weight || !weight->data || weight->rows < 1 || weight->columns < 1) return 0;
     llmrun_block block = llmrun_block_of(weight->format);
     if (!block.weights || weight->columns % block.weights) return 0;
+    if (weight->scales && (weight->format != LLMRUN_F8_E4M3 || weight->block_rows < 1 || weight->block_columns < 1))
+        return 0;
     return weight->row_bytes >= weight->columns / block.weights * block.bytes;
+}
+
+/* F8_E4M3 without scales has one, of 1. */
+static llmrun_matrix with_scales(const llmrun_matrix *weight) {
+    static const float ONE = 1;
+    llmrun_matrix result = *weight;
+    if (!result.scales) {
+        result.scales = &ONE;
+        result.block_rows = result.rows;
+        result.block_columns = result.columns;
+    }
+    return result;
+}
+
+static int is_plain(int format) { return llmrun_block_of(format).weights == 1; }
+
+int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, float *out) {
+    if (!pool || !is_matrix(weight) || !is_plain(weight->format) || !out) return -2;
+    llmrun_matrix scaled = with_scales(weight);
+    return kernels()->floats(pool, &scaled, out);
 }
 
 int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
     if (!pool || !is_matrix(weight) || !x || !y || tokens < 1) return -2;
     const llmrun_kernels *table = kernels();
-    if (llmrun_block_of(weight->format).weights == 1) return table->rows_float(pool, weight, x, tokens, y);
+    if (is_plain(weight->format)) {
+        llmrun_matrix scaled = with_scales(weight);
+        return table->rows_float(pool, &scaled, x, tokens, y);
+    }
     return (tokens <= LLMRUN_FEW ? table->rows_int : table->matmul_int)(pool, weight, x, tokens, y);
 }
 
@@ -113,7 +138,7 @@ static int fine_pass(llmrun_pool *pool, const llmrun_matrix *weight, const float
 
 int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
     if (!pool || !is_matrix(weight) || !x || !y || tokens < 1) return -2;
-    if (llmrun_block_of(weight->format).weights == 1) return llmrun_linear(pool, weight, x, tokens, y);
+    if (is_plain(weight->format)) return llmrun_linear(pool, weight, x, tokens, y);
     for (long t = 0; t < tokens; t += FINE_TOKENS) {
         long n = tokens - t < FINE_TOKENS ? tokens - t : FINE_TOKENS;
         int status = fine_pass(pool, weight, x + t * weight->columns, n, y + t * weight->rows);
@@ -124,7 +149,7 @@ int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const flo
 
 static int is_attention(const llmrun_attention_job *job) {
     if (!job || !job->query || !job->keys || !job->values || !job->out) return 0;
-    if (llmrun_block_of(job->format).weights != 1) return 0;
+    if (!is_plain(job->format) || job->format == LLMRUN_F8_E4M3) return 0;
     return job->kv_heads > 0 && job->group > 0 && job->queries > 0 && job->head_dim > 0 &&
            job->tokens >= job->queries && job->window >= 0;
 }

@@ -9,7 +9,8 @@ typedef int (*llmrun_linear_function)(llmrun_pool *, const llmrun_matrix *, cons
 
 typedef struct {
     const char *name;
-    llmrun_linear_function rows_float; /* F32, F16, BF16; any tokens */
+    llmrun_linear_function rows_float; /* F32, F16, BF16, F8_E4M3 (with scales); any tokens */
+    int (*floats)(llmrun_pool *, const llmrun_matrix *, float *out); /* the same formats */
     llmrun_linear_function rows_int;   /* blocks of integers; up to LLMRUN_FEW tokens */
     llmrun_linear_function matmul_int; /* the same for any more */
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);

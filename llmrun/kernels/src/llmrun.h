@@ -8,7 +8,7 @@
 #define LLMRUN_API
 #endif
 
-/* ggml's own numbers of the formats */
+/* ggml's own numbers of the formats, above 1000 those that ggml has not */
 enum {
     LLMRUN_F32 = 0,
     LLMRUN_F16 = 1,
@@ -20,17 +20,22 @@ enum {
     LLMRUN_Q4_K = 12,
     LLMRUN_Q5_K = 13,
     LLMRUN_Q6_K = 14,
-    LLMRUN_BF16 = 30
+    LLMRUN_BF16 = 30,
+    LLMRUN_F8_E4M3 = 1001
 };
 
 typedef struct llmrun_pool llmrun_pool; /* threads and their grow-only workspaces */
 
-/* `rows` rows of `row_bytes` contiguous bytes, at any address: nothing is aligned, nothing is read behind the last. */
+/* `rows` rows of `row_bytes` contiguous bytes, at any address: nothing is aligned, nothing is read behind the last.
+ * LLMRUN_F8_E4M3 may have scales beside it: one for each block of block_rows x block_columns weights, cut off at the
+ * edges, contiguous rows of blocks; NULL: 1. */
 typedef struct {
     int format;
     long rows, columns;
     const void *data;
     long row_bytes;
+    const float *scales;
+    long block_rows, block_columns;
 } llmrun_matrix;
 
 /* Attention of `queries` new tokens over `tokens` of a cache, of which the last `queries` are the new ones themselves.
@@ -48,7 +53,7 @@ typedef struct {
     float *out;
 } llmrun_attention_job;
 
-LLMRUN_API int llmrun_abi(void); /* 1 */
+LLMRUN_API int llmrun_abi(void); /* 2 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
@@ -63,7 +68,9 @@ LLMRUN_API int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, con
 /* The same with 16 bits of every activation, where llmrun_linear takes 8 (formats of integers): a second product with
  * what rounding left of them, in the same pass over the weights. */
 LLMRUN_API int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
-/* One row to float, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
+/* out[r * columns + c] = W[r, c], its scale applied: F32, F16, BF16, F8_E4M3. 0: done, -2: bad arguments */
+LLMRUN_API int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, float *out);
+/* One row to float, without scales that lie beside it, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
 LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
 /* 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job);

@@ -24,6 +24,11 @@ static inline vf vf_load_f16(const void *at) {
     const char *bytes = at;
     return (vf){half_at(bytes), half_at(bytes + 2), half_at(bytes + 4), half_at(bytes + 6)};
 }
+/* times 2^-8, as the other variants have it */
+static inline vf vf_load_f8(const void *at) {
+    const char *bytes = at;
+    return (vf){f8_at(bytes), f8_at(bytes + 1), f8_at(bytes + 2), f8_at(bytes + 3)} * 0x1p-8f;
+}
 static inline vf vf_load_bf16(const void *at) {
     const char *bytes = at;
     return (vf){bf16_at(bytes), bf16_at(bytes + 2), bf16_at(bytes + 4), bf16_at(bytes + 6)};
