@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "U8": 1, "I8": 1, "I32": 4, "F8_E4M3": 1}
+SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "U8": 1, "I8": 1, "I32": 4, "F8_E4M3": 1, "F8_E5M2": 1}
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
 HIDDEN, INTERMEDIATE, VOCAB = 8, 12, 20

@@ -15,6 +15,7 @@ from llmrun.formats import FORMATS
 
 # integers and eight-bit floats as weights, where nothing says what they are, mean quantised weights
 _QUANTISED_DTYPES = ("U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F4")
+_PARAMETERS = ("weight", "bias", "weight_scale", "weight_scale_inv")
 _LAYER = re.compile(r"(?P<prefix>(?:[A-Za-z_]\w*\.)*?)(?P<index>0|[1-9]\d{0,5})\.(?P<rest>.+)")
 
 
@@ -142,4 +143,4 @@ def _within_layer(name: str) -> str:
 def _owner(name: str) -> str:
     """The module that owns a parameter: ``lm_head`` of ``lm_head.weight``."""
     parts = name.split(".")
-    return parts[-2] if len(parts) > 1 and parts[-1] in ("weight", "bias") else ""
+    return parts[-2] if len(parts) > 1 and parts[-1] in _PARAMETERS else ""

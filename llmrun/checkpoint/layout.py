@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrun.checkpoint.spec import TensorSpec, UnitSpec
+from llmrun.checkpoint.spec import ScaleBlocks, TensorSpec, UnitSpec
 from llmrun.checkpoint.stretches import ALIGNMENT, enclosing, stretches
 
 __all__ = ["ALIGNMENT", "Extent", "TensorView", "UnitLayout", "layout"]
@@ -36,8 +36,9 @@ class TensorView:
     nbytes: int
     dtype: str
     shape: tuple[int, ...]
-    paired_head_dim: int | None = None  # as ``TensorSpec`` has it, like the next
+    paired_head_dim: int | None = None  # as ``TensorSpec`` has it, like the next two
     minus_one: bool = False
+    scales: ScaleBlocks | None = None
 
 
 @dataclass(frozen=True)
@@ -68,5 +69,12 @@ def layout(unit: UnitSpec) -> UnitLayout:
 
 def _view(tensor: TensorSpec, buffer_offset: int) -> TensorView:
     return TensorView(
-        tensor.name, buffer_offset, tensor.nbytes, tensor.dtype, tensor.shape, tensor.paired_head_dim, tensor.minus_one
+        tensor.name,
+        buffer_offset,
+        tensor.nbytes,
+        tensor.dtype,
+        tensor.shape,
+        tensor.paired_head_dim,
+        tensor.minus_one,
+        tensor.scales,
     )

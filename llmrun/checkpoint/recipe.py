@@ -89,7 +89,7 @@ def target_format(tensor: TensorSpec, kind: UnitKind, wanted: Recipe) -> WeightF
 
 
 def _is_plain(tensor: TensorSpec) -> bool:
-    return tensor.dtype in FORMATS and weight_format(tensor.dtype).is_plain
+    return tensor.dtype in FORMATS and weight_format(tensor.dtype).is_computed_in
 
 
 def _fitting(target: WeightFormat, tensor: TensorSpec) -> WeightFormat | None:

@@ -24,6 +24,18 @@ class UnitKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class ScaleBlocks:
+    """Where the scales of a matrix of 8-bit floats are: one for each block of ``rows`` x ``columns`` weights.
+
+    Blocks at the edges are cut off; the scales lie in rows of blocks.
+    """
+
+    tensor: str  # of the same unit
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class TensorSpec:
     """One tensor of a checkpoint: where its bytes lie."""
 
@@ -35,6 +47,7 @@ class TensorSpec:
     shape: tuple[int, ...]  # of its weights, however they are packed: (rows, columns) of a matrix
     paired_head_dim: int | None = None  # rows of each head lie as pairs (x0 y0 x1 y1), not as halves (x0 x1 y0 y1)
     minus_one: bool = False  # the weights are what is stored less one
+    scales: ScaleBlocks | None = None  # the weights are what is stored times these
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,15 @@ class UnitSpec:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @cached_property
+    def parameters(self) -> tuple[TensorSpec, ...]:
+        """Its tensors but for those with the scales of others."""
+        scales = {tensor.scales.tensor for tensor in self.tensors if tensor.scales}
+        return tuple(tensor for tensor in self.tensors if tensor.name not in scales)
+
+    @cached_property
     def n_params(self) -> int:
         """Number of its weights."""
-        return sum(_n_elements(tensor.shape) for tensor in self.tensors)
+        return sum(_n_elements(tensor.shape) for tensor in self.parameters)
 
     @cached_property
     def weight_format(self) -> str:
@@ -149,7 +168,7 @@ class ModelSpec:
     def _layer_formats(self) -> set[str]:
         """The formats of the matrices of its layers."""
         layers = (unit for unit in self.units if unit.kind is UnitKind.LAYER)
-        return {tensor.dtype for unit in layers for tensor in unit.tensors if len(tensor.shape) > 1}
+        return {tensor.dtype for unit in layers for tensor in unit.parameters if len(tensor.shape) > 1}
 
     def unit(self, name: str) -> UnitSpec:
         """The unit of that name.

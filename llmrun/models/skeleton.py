@@ -76,7 +76,7 @@ def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: 
     head_names = dict.fromkeys(["weight"], spec.embedding.name) if spec.tied_embeddings else {}
     head_names |= _own(spec.unit(HEAD), modules[id(head)], parameters)
     _replace(model, modules[id(head)], HeadModule(head, HEAD, head_names, source, gate))
-    rest = {_wrap_owner(model, parameters[tensor.name], gate): tensor.name for tensor in spec.unit("rest").tensors}
+    rest = {_wrap_owner(model, parameters[tensor.name], gate): tensor.name for tensor in spec.unit("rest").parameters}
     return Skeleton(model.eval().requires_grad_(False), gate, rest)
 
 
@@ -122,7 +122,7 @@ def _parameters(spec: ModelSpec, model: Any) -> dict[str, str]:  # noqa: ANN401
     }
     parameters = {}
     for unit in spec.units:
-        for tensor in unit.tensors:
+        for tensor in unit.parameters:
             own = f"{paths.get(unit.name)}.{tensor.name.rpartition('.')[2]}"  # GPT-NeoX's embed_out is its lm_head
             candidates = (tensor.name, prefix + tensor.name, tensor.name.removeprefix(prefix), own)
             name = next((candidate for candidate in candidates if candidate in known), None)
@@ -151,7 +151,7 @@ def _foreign(spec: ModelSpec, why: str) -> CheckpointError:
 
 def _layer_path(unit: UnitSpec, parameters: Mapping[str, str]) -> str:
     """``model.layers.3`` from the names of the parameters of layer 3."""
-    name = parameters[unit.tensors[0].name]
+    name = parameters[unit.parameters[0].name]
     match = re.match(rf"(.*?\.{unit.layer})\.", name)
     assert match, f"{name} has no layer number {unit.layer}"
     return match[1]
@@ -162,7 +162,7 @@ def _own(unit: UnitSpec, path: str, parameters: Mapping[str, str]) -> dict[str, 
     prefix = f"{path}."
     return {
         parameters[tensor.name].removeprefix(prefix): tensor.name
-        for tensor in unit.tensors
+        for tensor in unit.parameters
         if parameters[tensor.name].startswith(prefix)
     }
 
