@@ -8,13 +8,12 @@ from typing import Any
 from llmrun.checkpoint import families
 from llmrun.checkpoint.families import ALTERNATIVE_KEYS, FAMILIES, Family
 from llmrun.checkpoint.files import Files
-from llmrun.checkpoint.quantised import refuse_quantised
+from llmrun.checkpoint.quantised import CONFIG_FILE, quantization_in, refuse_quantised
 from llmrun.checkpoint.strict_json import MAX_CONFIG_BYTES, read_json
 from llmrun.checkpoint.windows import kv_windows
 from llmrun.errors import CheckpointError
 from llmrun.settings import DEFAULT_CONTEXT_TOKENS
 
-CONFIG_FILE = "config.json"
 _MAX_VALUE = 2**40  # more than any model has of anything
 
 
@@ -65,7 +64,7 @@ def read_config(files: Files, *, trust_remote_code: bool = False) -> ModelConfig
 
 
 def _refuse_formats(raw: dict[str, Any]) -> None:
-    refuse_quantised(raw.get("quantization_config") or raw.get("compression_config"))
+    refuse_quantised(quantization_in(raw))
     for key in families.EXPERT_COUNT_KEYS:
         count = raw.get(key)
         if type(count) is int and count > 1:

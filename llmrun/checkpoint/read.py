@@ -10,7 +10,11 @@ from pathlib import Path
 from llmrun.checkpoint.config import ModelConfig, read_config
 from llmrun.checkpoint.duplicate import same_samples
 from llmrun.checkpoint.files import Files, LocalFiles
+from llmrun.checkpoint.float8 import float8_of, with_scales
 from llmrun.checkpoint.grouping import Groups, by_place, check_complete, group
+from llmrun.checkpoint.integers import laid_out, read_source
+from llmrun.checkpoint.quantised import quantization_in, scheme_in
+from llmrun.checkpoint.schemes import Scheme
 from llmrun.checkpoint.shards import read_tensors
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec, UnitKind, UnitSpec
 from llmrun.errors import CheckpointError
@@ -21,6 +25,8 @@ _TORCH_NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 def read_spec(folder: Path, *, name: str | None = None, trust_remote_code: bool = False) -> ModelSpec:
     """What the checkpoint in ``folder`` holds; ``name`` is what people call it (default: the folder's name).
+
+    One that others quantised to integers is described as it is once it is repacked: ``is_local`` is then False.
 
     Raises:
         CheckpointError: what is in ``folder`` is missing, broken or of a kind that cannot run; see ``docs/errors.md``.
@@ -37,7 +43,8 @@ def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = Fals
     Raises: as ``read_spec``.
     """
     config = read_config(files, trust_remote_code=trust_remote_code)
-    groups = group(read_tensors(files), config.n_layers)
+    scheme = scheme_in(config.raw)
+    groups = group(_repacked(files, config, scheme) if scheme else _as_they_lie(files, config), config.n_layers)
     windows = config.windows()
     check_complete(groups.layers, windows)
     embedding, head, tied = _ends(files, config, groups)
@@ -47,7 +54,7 @@ def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = Fals
         UnitSpec(f"layer {n}", UnitKind.LAYER, n, tensors, 2 * _matrix_params(tensors), kv_bytes, windows[n])
         for n, tensors in enumerate(groups.layers)
     )
-    return ModelSpec(
+    spec = ModelSpec(
         name=name,
         folder=files.place,
         architecture=config.architecture,
@@ -70,6 +77,18 @@ def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = Fals
             UnitSpec("head", UnitKind.HEAD, None, head, 2 * _matrix_params(head)),
         ),
     )
+    return laid_out(spec) if scheme else spec
+
+
+def _repacked(files: Files, config: ModelConfig, scheme: Scheme) -> dict[str, TensorSpec]:
+    """The tensors of a checkpoint that others quantised to integers, as they will be."""
+    source = read_source(files, config, scheme)
+    return {**source.kept, **{name: matrix.tensor for name, matrix in source.matrices.items()}}
+
+
+def _as_they_lie(files: Files, config: ModelConfig) -> dict[str, TensorSpec]:
+    """The tensors of a checkpoint that is run in place, 8-bit floats with the places of their scales."""
+    return with_scales(read_tensors(files), float8_of(quantization_in(config.raw)))
 
 
 def _ends(files: Files, config: ModelConfig, groups: Groups) -> tuple[TensorSpec, tuple[TensorSpec, ...], bool]:
@@ -85,6 +104,10 @@ def _ends(files: Files, config: ModelConfig, groups: Groups) -> tuple[TensorSpec
     if tied and head_matrix is not None and head_matrix != embedding:
         # transformers, too, ties two matrices that are both there only if they are equal
         tied = same_samples(files, embedding, head_matrix)
+    if embedding.scales:  # its rows are read one by one
+        raise CheckpointError(
+            "unsupported-format", f"the embedding {embedding.name!r:.120} is in 8-bit floats with scales beside it"
+        )
     for tensor in (embedding, *((head_matrix,) if head_matrix else ())):
         _check_vocabulary(tensor, config.vocab_size)
     if not tied:
@@ -110,15 +133,17 @@ def _check_vocabulary(tensor: TensorSpec, vocab_size: int) -> None:
 
 
 def _main_dtype(groups: Groups, config: ModelConfig) -> str:
-    """The dtype that holds most bytes of the layers; where that is a packed format, what config.json names."""
+    """The dtype that holds most bytes of the layers; where no model computes in that, what config.json names."""
     nbytes: Counter[str] = Counter()
     for tensors in groups.layers:
         for tensor in tensors:
             nbytes[tensor.dtype] += tensor.nbytes
     main = max(sorted(nbytes), key=lambda dtype: nbytes[dtype])
-    return main if FORMATS[main].is_plain else _TORCH_NAMES.get(config.torch_dtype, "BF16")
+    return main if FORMATS[main].is_computed_in else _TORCH_NAMES.get(config.torch_dtype, "BF16")
 
 
 def _matrix_params(tensors: Iterable[TensorSpec]) -> int:
-    """Parameters that are multiplied with every token: all but vectors."""
-    return sum(prod(tensor.shape) for tensor in tensors if len(tensor.shape) > 1)
+    """Parameters that are multiplied with every token: all but vectors and scales."""
+    tensors = tuple(tensors)
+    scales = {tensor.scales.tensor for tensor in tensors if tensor.scales}
+    return sum(prod(tensor.shape) for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in scales)

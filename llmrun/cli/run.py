@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmrun.cli.apart import standard_output_apart
 from llmrun.cli.machine import Machine, budget_on, this_machine
 from llmrun.cli.options import workload_within
+from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
 from llmrun.settings import Budget, Workload
 
@@ -82,13 +83,13 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     Raises:
         LlmrunError: the model is not there or cannot run, or nothing fits the budget.
     """
-    from llmrun.checkpoint import read_spec
     from llmrun.hub import resolve
     from llmrun.planner.make import check_context
 
     _check_options(settings)
     local = resolve(settings.model, notify=notify)
-    spec = read_spec(local.folder, name=local.name, trust_remote_code=settings.trust_remote_code)
+    trust = settings.trust_remote_code
+    spec = runnable_spec(local, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
     workload = workload_within(spec, settings.context_tokens, None, None)
     check_context(spec, workload)
     machine = this_machine(spec, notify, may_measure=True)

@@ -18,6 +18,7 @@ class Origin(StrEnum):
     GGUF = "gguf"  # imported from a .gguf file of the user's
     PYPI = "pypi"  # imported from the GGUF inside a wheel
     QUANTISED = "quantised"  # made by `llmrun quantize` from another model
+    REPACKED = "repacked"  # made from a checkpoint whose integers cannot be multiplied by as they lie
 
 
 @dataclass(frozen=True)

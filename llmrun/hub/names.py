@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrun.errors import CheckpointError, DeviceError, LlmrunError, Row
-from llmrun.hub import hf_cache, huggingface, mirror, store
+from llmrun.hub import hf_cache, huggingface, mirror, repacked, store
 from llmrun.hub.aliases import DEFAULT_ALIAS, Alias, find_alias, nearest
 from llmrun.hub.folder import check_folder
 from llmrun.hub.hf_cache import HubId
@@ -51,9 +51,16 @@ def resolve(name: str | None, *, notify: Notify, offline: bool = False) -> Local
 def locate(name: str) -> LocalModel | Absent | Path:
     """What ``name`` stands for: a model on this disk, one that is not, or a ``.gguf`` file. Fetches nothing.
 
+    Of a model whose weights were repacked it is the repacked copy.
+
     Raises:
         CheckpointError: a folder that cannot be run, or a name that nobody knows.
     """
+    there = _locate(name)
+    return repacked.found(there) if isinstance(there, LocalModel) else there
+
+
+def _locate(name: str) -> LocalModel | Absent | Path:
     path = Path(name).expanduser()
     if _is_folder(path):
         return LocalModel(name, check_folder(path), Origin.FOLDER)

@@ -11,16 +11,17 @@ from llmrun.units import MIB, format_bytes
 ROUNDING_BYTES_PER_THREAD = 24 * MIB  # the buffers of a chunk's search, as measured
 
 
-def chunk_weights(ram_bytes: int, taken_bytes: int, calibration_bytes: int = 0) -> int:
+def chunk_weights(ram_bytes: int, taken_bytes: int, calibration_bytes: int = 0, held_bytes: int = 0) -> int:
     """Weights that may be worked on at once within ``ram_bytes``, of which the process has taken some already.
 
     Args:
         calibration_bytes: what running the model over a text takes, before any rounding; 0 where it is not run.
+        held_bytes: what is held of a matrix while it is worked on.
 
     Raises:
         PlanError: ``quantize-over-budget``.
     """
-    rounding_bytes = torch.get_num_threads() * ROUNDING_BYTES_PER_THREAD
+    rounding_bytes = torch.get_num_threads() * ROUNDING_BYTES_PER_THREAD + held_bytes
     least_bytes = max(rounding_bytes + LEAST_CHUNK_WEIGHTS * BYTES_PER_WEIGHT, calibration_bytes)
     if taken_bytes + least_bytes > ram_bytes:
         raise _over_budget(ram_bytes, taken_bytes, least_bytes, is_calibration=least_bytes == calibration_bytes)
@@ -33,7 +34,7 @@ def _over_budget(ram_bytes: int, taken_bytes: int, least_bytes: int, *, is_calib
     without = ", or leave out `--calibrate`" if is_calibration else ""
     return PlanError(
         "quantize-over-budget",
-        f"quantising does not fit into {format_bytes(ram_bytes)}",
+        f"writing weights does not fit into {format_bytes(ram_bytes)}",
         rows=(
             Row("process", format_bytes(taken_bytes), "taken before the first weight"),
             Row("calibration" if is_calibration else "rounding", format_bytes(least_bytes), "at least"),

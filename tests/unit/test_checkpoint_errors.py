@@ -20,7 +20,7 @@ def refusal(folder: Path) -> CheckpointError:
 @pytest.mark.parametrize(
     ("changes", "reference", "words"),
     [
-        ({"quantization_config": {"quant_method": "gptq"}}, "unsupported-format", "gptq"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 2}}, "unsupported-format", "gptq"),
         ({"quantization_config": {"quant_method": "mxfp4"}}, "unsupported-format", "mxfp4"),
         ({"num_local_experts": 8}, "unsupported-format", "num_local_experts is 8"),
         ({"is_encoder_decoder": True}, "unsupported-architecture", "encoder-decoder"),
@@ -52,7 +52,7 @@ def test_a_config_that_cannot_run_is_refused_by_name(
 
 
 def test_what_cannot_run_is_refused_before_any_weight_file_is_opened(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path, quantization_config={"quant_method": "awq"})
+    folder = write_checkpoint(tmp_path, quantization_config={"quant_method": "awq", "bits": 8})
     (folder / "model.safetensors").write_bytes(b"junk")
     assert refusal(folder).reference == "unsupported-format"
 
@@ -60,7 +60,7 @@ def test_what_cannot_run_is_refused_before_any_weight_file_is_opened(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "dtype", "reference"),
     [
-        ("model.layers.0.mlp.up_proj.weight", "F8_E4M3", "unsupported-format"),
+        ("model.layers.0.mlp.up_proj.weight", "F8_E5M2", "unsupported-format"),
         ("model.layers.0.mlp.up_proj.weight", "I32", "unsupported-format"),
         ("model.layers.0.mlp.up_proj.weight", "F64", "wrong-dtype"),
         ("model.layers.0.mlp.experts.0.weight", "BF16", "unsupported-format"),

@@ -140,20 +140,21 @@ def test_bytes_that_nothing_describes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "(gptq, 4 bits, groups of 128)"),
-        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}, "(awq, 4 bits, groups of 64)"),
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "weight_scale_inv"),
+        ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "(gptq, 3 bits, groups of 128)"),
+        ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "in the formats gptq and gptq_v2"),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "version": "gemv"}, "(awq, 4 bits, groups of 64)"),
+        ({"quant_method": "fp8", "fmt": "e5m2", "weight_block_size": [128, 128]}, "blocks of [128, 128]), which llmrun"),
         (
             {
                 "quant_method": "compressed-tensors",
                 "format": "pack-quantized",
-                "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}},
+                "config_groups": {"group_0": {"weights": {"num_bits": 2, "group_size": 128}}},
             },
-            "(compressed-tensors, pack-quantized, 4 bits, groups of 128), which llmrun cannot read yet: 4-bit or 8-bit",
+            "(compressed-tensors, pack-quantized, 2 bits, groups of 128), which llmrun cannot read yet: it reads 4",
         ),
         (
             {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": []},
-            "scales of channels",
+            "8-bit floats, the same for all matrices",
         ),
         ({"quant_method": "of tomorrow"}, "(of tomorrow), which llmrun cannot read yet"),
         ({"quant_method": {"a": 1}, "format": 3}, "{'a': 1}"),

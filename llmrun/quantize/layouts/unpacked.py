@@ -1,0 +1,79 @@
+"""A matrix as integers, scales and zeros, whatever layout it has; some rows at a time, so that little is unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmrun.checkpoint.integers import Matrix
+from llmrun.checkpoint.schemes import Layout
+from llmrun.quantize.layouts.words import AWQ_SHIFTS, along_columns, along_rows, shifted
+
+ROWS_TOGETHER = 8
+"""Rows are asked for in multiples of so many, since AWQ has so many in a word."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Rows of a matrix: weight = scale[row, group of column] * (code - zero[row, group of column])."""
+
+    codes: Tensor  # uint8 (rows, columns)
+    scales: Tensor  # float32 (rows, groups)
+    zeros: Tensor  # uint8 (rows, groups)
+
+
+Parts = Mapping[str, Tensor]
+"""The parts of a matrix as they are stored: ``integers``, ``scales`` and, where there are such, ``zeros``."""
+
+
+def unpacker(matrix: Matrix, parts: Parts) -> Callable[[slice], Unpacked]:
+    """Gives rows of ``matrix``, from and to multiples of ``ROWS_TOGETHER`` or the end.
+
+    Scales and zeros of the whole matrix are unpacked here, its integers when they are asked for.
+    """
+    in_columns = matrix.scheme.layout in (Layout.GPTQ, Layout.AWQ)
+    scales = parts["scales"].t() if in_columns else parts["scales"]
+    shape = (matrix.rows, matrix.n_groups)
+    scales = scales.reshape(-1, scales.shape[-1] if scales.dim() == 2 else 1).expand(shape)
+    zeros = _zeros(matrix, parts.get("zeros")).expand(shape)
+
+    def rows(wanted: slice) -> Unpacked:
+        return Unpacked(_codes(matrix, parts["integers"], wanted), scales[wanted].float(), zeros[wanted])
+
+    return rows
+
+
+def _codes(matrix: Matrix, integers: Tensor, rows: slice) -> Tensor:
+    layout, bits = matrix.scheme.layout, matrix.scheme.bits
+    if layout is Layout.BYTES:
+        return signed(integers[rows], 128)
+    if layout is Layout.PACKED:
+        return along_rows(integers[rows], bits)
+    if layout is Layout.GPTQ:
+        return along_rows(integers[:, rows].t(), bits)
+    words = integers[:, rows.start // ROWS_TOGETHER : -(-rows.stop // ROWS_TOGETHER)]
+    return shifted(words, AWQ_SHIFTS).t()
+
+
+def _zeros(matrix: Matrix, zeros: Tensor | None) -> Tensor:
+    """The zero of each group, as large as the codes are: uint8, (rows, groups) or what expands to it."""
+    scheme, middle = matrix.scheme, 2 ** (matrix.scheme.bits - 1)
+    if zeros is None:
+        return torch.full((1, 1), middle, dtype=torch.uint8)
+    if zeros.dtype == torch.int8:
+        return signed(zeros.reshape(-1, zeros.shape[-1] if zeros.dim() == 2 else 1), middle)
+    if scheme.layout is Layout.PACKED:
+        return along_columns(zeros, scheme.bits)[: matrix.rows]
+    if scheme.layout is Layout.AWQ:
+        return shifted(zeros, AWQ_SHIFTS).t()
+    # GPTQ's first format stored one less, and a zero of 0 as the largest number: AutoGPTQ masks after it adds
+    stored = along_rows(zeros, scheme.bits).t()[: matrix.rows]
+    return torch.bitwise_and(stored + scheme.zero_offset, 2 * middle - 1)
+
+
+def signed(integers: Tensor, middle: int) -> Tensor:
+    """Signed integers, int8, counted from the least: uint8."""
+    return integers.view(torch.uint8) + middle
