@@ -11,6 +11,7 @@ from llmrun.formats import WeightFormat
 from llmrun.kernels.library import chosen_library
 from llmrun.kernels.linear import Kernels
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
+from llmrun.kernels.scales import Scales
 
 FEW_TOKENS = 16
 """Up to here the kernels read plain weights once for each 8 of them; above, oneDNN's product of tiles is faster."""
@@ -27,13 +28,20 @@ def kernels(threads: int) -> Kernels | None:
 
 
 def multiply(
-    states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int, *, fine: bool = True
+    states: torch.Tensor,
+    packed: torch.Tensor,
+    fmt: WeightFormat,
+    columns: int,
+    *,
+    scales: Scales | None = None,
+    fine: bool = True,
 ) -> torch.Tensor:
     """``states @ weights.T``: ``(T, columns)`` by ``(rows, row_bytes)`` bytes to ``(T, rows)``, in the dtype of states.
 
     Memory: the result; more than a few tokens of plain weights a tile of them as floats and its product as well.
 
     Args:
+        scales: of 8-bit floats, those that lie beside them.
         fine: on the CPU nothing of the states is rounded, but to 16 bits where the weights are integers. Else those
             meet 8 bits, and bf16 weights more than a few tokens in bf16.
     """
@@ -41,15 +49,15 @@ def multiply(
     if states.device.type == "cpu" and states.dtype == torch.float32:
         own = kernels(torch.get_num_threads())
         if own and own.supports(fmt.name) and (few or not fmt.is_plain):
-            return own.linear(states.contiguous(), packed, fmt, columns, fine=fine)
+            return own.linear(states.contiguous(), packed, fmt, columns, scales=scales, fine=fine)
         if fmt.name == "BF16" and (few or not fine):
             return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
-    return _by_tiles(states, packed, fmt, columns)
+    return _by_tiles(states, packed, fmt, columns, scales)
 
 
-def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None) -> torch.Tensor:
     """The weights of ``(rows, row_bytes)`` bytes at any address, fp32 ``(rows, columns)``."""
-    return _as_they_are(packed, fmt, columns).float()
+    return _as_they_are(packed, fmt, columns, scales).float()
 
 
 def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -58,7 +66,9 @@ def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return aligned.view(dtype)
 
 
-def _by_tiles(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
+def _by_tiles(
+    states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None
+) -> torch.Tensor:
     product = states.new_empty(len(states), len(packed))
     step = max(1, TILE_BYTES // (columns * states.element_size()))
     memory = states.new_empty(min(step, len(packed)), columns)
@@ -66,11 +76,21 @@ def _by_tiles(states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, col
     left = states.to_mkldnn() if by_onednn else states  # on some processors twice as fast as torch's own choice, MKL
     for begin in range(0, len(packed), step):
         rows = packed[begin : begin + step]
-        tile = memory[: len(rows)].copy_(_as_they_are(rows, fmt, columns))
+        of_rows = scales.between(begin, begin + len(rows)) if scales else None
+        tile = memory[: len(rows)].copy_(_as_they_are(rows, fmt, columns, of_rows))
         there = linear(left, tile)
         product[:, begin : begin + step] = there.to_dense() if by_onednn else there
     return product
 
 
-def _as_they_are(packed: torch.Tensor, fmt: WeightFormat, columns: int) -> torch.Tensor:
-    return plain(packed, PLAIN_DTYPES[fmt.name]) if fmt.is_plain else dequantise(fmt, packed, columns)
+def _as_they_are(packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None) -> torch.Tensor:
+    """The weights in the dtype that they have, else in fp32."""
+    if not fmt.is_plain:
+        return dequantise(fmt, packed, columns)
+    if fmt.is_computed_in:
+        return plain(packed, PLAIN_DTYPES[fmt.name])
+    own = kernels(torch.get_num_threads()) if packed.device.type == "cpu" else None
+    if own and own.supports(fmt.name):  # 20 times as fast as torch
+        return own.floats(packed, fmt, columns, scales)
+    values = plain(packed, PLAIN_DTYPES[fmt.name]).float()
+    return scales.times(values) if scales else values

@@ -16,12 +16,20 @@ from torch.utils._pytree import tree_map
 from llmrun.formats import WeightFormat, weight_format
 from llmrun.kernels.multiply import multiply, numbers, plain
 from llmrun.kernels.reference import PLAIN_DTYPES
+from llmrun.kernels.scales import Scales
 
 
 def as_weight(
-    data: torch.Tensor, fmt_name: str, shape: Sequence[int], dtype: torch.dtype, paired_head_dim: int | None = None
+    data: torch.Tensor,
+    fmt_name: str,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    paired_head_dim: int | None = None,
+    *,
+    scales: Scales | None = None,
+    fine: bool = True,
 ) -> torch.Tensor:
-    """The tensor whose bytes are ``data``, to be computed with in ``dtype``.
+    """The tensor whose bytes are ``data``, to be computed with in ``dtype``, and ``fine`` as ``multiply`` has it.
 
     A matrix of another dtype, or whose rows lie in pairs, is multiplied as it lies. Else it is copied where it cannot
     be used so: not aligned to its elements, or a vector of another dtype. Those are few and small.
@@ -29,9 +37,17 @@ def as_weight(
     fmt = weight_format(fmt_name)
     if len(shape) == 2 and (paired_head_dim or PLAIN_DTYPES.get(fmt_name) != dtype):
         rows, columns = shape
-        return PackedWeight(data.view(rows, fmt.row_bytes(columns)), fmt, columns, dtype, paired_head_dim)
+        packed = data.view(rows, fmt.row_bytes(columns))
+        return PackedWeight(packed, fmt, columns, dtype, paired_head_dim, scales=scales, fine=fine)
     values: torch.Tensor = plain(data, PLAIN_DTYPES[fmt_name]).view(*shape).to(dtype)
     return in_halves(values, paired_head_dim) if paired_head_dim else values
+
+
+def as_scales(data: torch.Tensor, fmt_name: str, shape: Sequence[int], block_rows: int, block_columns: int) -> Scales:
+    """The scales whose bytes are ``data``, of a matrix of that shape; a copy where they are not aligned fp32."""
+    values: torch.Tensor = plain(data, PLAIN_DTYPES[fmt_name]).float()
+    rows, columns = shape
+    return Scales(values.view(-(-rows // block_rows), -(-columns // block_columns)), block_rows, block_columns)
 
 
 def plain_weight(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -55,11 +71,15 @@ class PackedWeight(torch.Tensor):
         dtype: what it seems to be, and what is multiplied with it.
         paired_head_dim: the rows of each head of this size lie in pairs (x0 y0 x1 y1), as llama.cpp's converter leaves
             them for its own rotary embedding; the product has them as halves, as transformers wants them.
+        scales: of 8-bit floats, those that lie beside them.
+        fine: how its products are computed, as ``multiply`` says.
     """
 
     packed: torch.Tensor
     fmt: WeightFormat
     paired_head_dim: int | None
+    scales: Scales | None
+    fine: bool
 
     @staticmethod
     def __new__(  # noqa: D102 - the class says it
@@ -69,11 +89,15 @@ class PackedWeight(torch.Tensor):
         columns: int,
         dtype: torch.dtype,
         paired_head_dim: int | None = None,
+        *,
+        scales: Scales | None = None,
+        fine: bool = True,
     ) -> PackedWeight:
         weight: PackedWeight = torch.Tensor._make_wrapper_subclass(
             cls, (len(packed), columns), dtype=dtype, device=packed.device
         )
         weight.packed, weight.fmt, weight.paired_head_dim = packed, fmt, paired_head_dim
+        weight.scales, weight.fine = scales, fine
         return weight
 
     @classmethod
@@ -117,13 +141,17 @@ class PackedWeight(torch.Tensor):
         """
         columns = self.shape[1]
         if ids is None:
-            return self._in_halves(numbers(self.packed, self.fmt, columns).T).T.to(self.dtype)
-        rows = numbers(self.packed[ids.reshape(-1)], self.fmt, columns)
+            return self._in_halves(numbers(self.packed, self.fmt, columns, self.scales).T).T.to(self.dtype)
+        ids_of_rows = ids.reshape(-1)
+        scales = self.scales.of_rows(ids_of_rows) if self.scales else None
+        rows = numbers(self.packed[ids_of_rows], self.fmt, columns, scales)
         return rows.view(*ids.shape, columns).to(self.dtype)
 
     def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         rows, columns = self.shape
-        product = multiply(states.reshape(-1, columns), self.packed, self.fmt, columns)
+        product = multiply(
+            states.reshape(-1, columns), self.packed, self.fmt, columns, scales=self.scales, fine=self.fine
+        )
         product = self._in_halves(product).view(*states.shape[:-1], rows)
         return product if bias is None else product + bias
 
@@ -131,7 +159,8 @@ class PackedWeight(torch.Tensor):
         return in_halves(product, self.paired_head_dim) if self.paired_head_dim else product
 
     def _alias(self) -> PackedWeight:
-        return PackedWeight(self.packed, self.fmt, self.shape[1], self.dtype, self.paired_head_dim)
+        kind = self.fmt, self.shape[1], self.dtype, self.paired_head_dim
+        return PackedWeight(self.packed, *kind, scales=self.scales, fine=self.fine)
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"PackedWeight({self.fmt.name}, {tuple(self.shape)}, {self.dtype})"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from llmrun.checkpoint.layout import TensorView, UnitLayout
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.formats import weight_format
-from llmrun.kernels.packed import as_weight
+from llmrun.kernels.packed import as_scales, as_weight
+from llmrun.kernels.scales import Scales
 
 
 def as_tensor(memory: memoryview) -> torch.Tensor:
@@ -15,9 +18,20 @@ def as_tensor(memory: memoryview) -> torch.Tensor:
     return torch.frombuffer(memory, dtype=torch.uint8)
 
 
-def unit_views(memory: torch.Tensor, layout: UnitLayout, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The tensors of a unit by name, viewed in ``memory`` (bytes, on any device), to be computed with in ``dtype``."""
-    return {view.name: _tensor(memory[view.buffer_offset :][: view.nbytes], view, dtype) for view in layout.views}
+def unit_views(
+    memory: torch.Tensor, layout: UnitLayout, dtype: torch.dtype, *, fine: bool = True
+) -> dict[str, torch.Tensor]:
+    """The parameters of a unit by name, viewed in ``memory`` (bytes, on any device), to be computed with in ``dtype``.
+
+    ``fine``: as ``kernels.multiply`` has it.
+    """
+    views = {view.name: view for view in layout.views}
+    of_others = {view.scales.tensor for view in layout.views if view.scales}
+    return {
+        view.name: _tensor(memory, view, dtype, _scales(memory, view, views), fine)
+        for view in layout.views
+        if view.name not in of_others
+    }
 
 
 def embedding_rows(data: torch.Tensor, matrix: TensorSpec) -> torch.Tensor:
@@ -27,6 +41,20 @@ def embedding_rows(data: torch.Tensor, matrix: TensorSpec) -> torch.Tensor:
     return as_weight(data, matrix.dtype, (n_rows, columns), torch.float32)
 
 
-def _tensor(data: torch.Tensor, view: TensorView, dtype: torch.dtype) -> torch.Tensor:
-    weight = as_weight(data, view.dtype, view.shape, dtype, view.paired_head_dim)
+def _tensor(
+    memory: torch.Tensor, view: TensorView, dtype: torch.dtype, scales: Scales | None, fine: bool
+) -> torch.Tensor:
+    data = _bytes(memory, view)
+    weight = as_weight(data, view.dtype, view.shape, dtype, view.paired_head_dim, scales=scales, fine=fine)
     return weight - 1 if view.minus_one else weight
+
+
+def _scales(memory: torch.Tensor, matrix: TensorView, views: Mapping[str, TensorView]) -> Scales | None:
+    if matrix.scales is None:
+        return None
+    view = views[matrix.scales.tensor]
+    return as_scales(_bytes(memory, view), view.dtype, matrix.shape, matrix.scales.rows, matrix.scales.columns)
+
+
+def _bytes(memory: torch.Tensor, view: TensorView) -> torch.Tensor:
+    return memory[view.buffer_offset :][: view.nbytes]
