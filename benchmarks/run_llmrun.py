@@ -22,6 +22,8 @@ from common import Answer, Report, model_folder, note, print_report, process_cou
 from llmrun.units import parse_bytes
 
 if TYPE_CHECKING:
+    import torch
+
     from llmrun.checkpoint import ModelSpec
     from llmrun.engine.engine import Engine
     from llmrun.planner import Plan
@@ -93,15 +95,34 @@ def encode(engine: Engine, prompt: str, *, chat: bool) -> list[int]:
     return tokenizer.encode_chat([Message("user", prompt)]) if chat else tokenizer.encode_text(prompt)
 
 
-def answer(engine: Engine, prompt_ids: Sequence[int], new_tokens: int) -> Answer:
-    """A greedy answer, with times and bytes for each token."""
+class Likeliest:
+    """Takes the likeliest token, and keeps (token, logit) of the likeliest five each time."""
+
+    def __init__(self) -> None:
+        self.top: list[list[tuple[int, float]]] = []
+
+    def next(self, logits: torch.Tensor, past_ids: Sequence[int]) -> int:
+        """The token of the largest logit."""
+        top = logits.topk(5)
+        self.top.append(list(zip(top.indices.tolist(), top.values.tolist(), strict=True)))
+        return self.top[-1][0][0]
+
+
+def answer(engine: Engine, prompt_ids: Sequence[int], new_tokens: int, chooser: Likeliest | None = None) -> Answer:
+    """A greedy answer, with times and bytes for each token; as ``chat`` makes it, or with a chooser that looks on."""
+    from llmrun.engine.request import Request
     from llmrun.events import Token
     from llmrun.metrics import MetricsState, apply
     from llmrun.settings import SamplingSettings
 
     stream = engine.tokenizer.stream()
     state, token_ids, token_s, read_bytes = MetricsState(), [], [], []
-    for event in engine.generate(prompt_ids, SamplingSettings(temperature=0, max_tokens=new_tokens), stream):
+    if chooser is None:
+        events = engine.generate(prompt_ids, SamplingSettings(temperature=0, max_tokens=new_tokens), stream)
+    else:
+        ends, prompt = engine.tokenizer.end_token_ids, tuple(prompt_ids)
+        events = engine._run(Request(time.monotonic(), prompt, chooser, stream, new_tokens, new_tokens, ends))
+    for event in events:
         state = apply(state, event)
         if isinstance(event, Token):
             token_ids.append(event.token_id)
@@ -115,6 +136,7 @@ def answer(engine: Engine, prompt_ids: Sequence[int], new_tokens: int) -> Answer
         read_bytes=read_bytes,
         streamed_bytes_per_token=(state.read_bytes_per_token or {}).get("disk"),
         stall_share=state.decode.stall_share if state.decode else None,
+        top_logits=chooser.top if chooser else [],
     )
 
 
@@ -160,12 +182,13 @@ def main() -> int:
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--chat", action="store_true", help="put the prompts into the chat template")
     parser.add_argument("--ignore-end", action="store_true", help="go on after the model's end token")
+    parser.add_argument("--logits", action="store_true", help="tell the likeliest five tokens each time")
     args = parser.parse_args()
     with running(args.model, args.ram, args.context) as run:
         if args.ignore_end:
             run.engine.tokenizer.end_token_ids = frozenset()
         prompts = [encode(run.engine, prompt, chat=args.chat)[: args.prompt_tokens] for prompt in args.prompt]
-        answers = [answer(run.engine, prompt, args.new) for prompt in prompts]
+        answers = [answer(run.engine, prompt, args.new, Likeliest() if args.logits else None) for prompt in prompts]
         print_report(report(run, answers))
     return 0
 

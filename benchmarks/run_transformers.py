@@ -3,7 +3,8 @@
     python benchmarks/run_transformers.py MODEL -p "The capital of France is" --new 16
     python benchmarks/run_transformers.py MODEL -p ... --offload 2GiB     # so much in RAM, the rest on disk
 
-bf16, greedy, `AutoModelForCausalLM.generate`, with no repetition penalty or the like that the model does not ask for.
+bf16 or what is asked, greedy, `AutoModelForCausalLM.generate`, with no repetition penalty or the like that the model
+does not ask for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,12 +50,16 @@ def import_family(folder: str) -> float:
     return time.monotonic()
 
 
-def load(folder: str, offload_bytes: int | None, scratch: str) -> Any:  # noqa: ANN401
-    """The model in RAM, or with Accelerate's hooks that bring in from disk what exceeds ``offload_bytes``."""
-    if offload_bytes is None:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+def load(args: argparse.Namespace, folder: str, scratch: str) -> Any:  # noqa: ANN401
+    """The model in RAM, or with Accelerate's hooks that bring in from disk what exceeds ``args.offload``."""
+    dtype: torch.dtype = getattr(torch, args.dtype)
+    if args.model.endswith(".gguf"):  # made floats as they are loaded
+        file = Path(args.model)
+        return AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+    if args.offload is None:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, device_map="auto", max_memory={"cpu": offload_bytes}, offload_folder=scratch
+        folder, dtype=dtype, device_map="auto", max_memory={"cpu": args.offload}, offload_folder=scratch
     )
 
 
@@ -108,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--offload", type=parse_bytes, metavar="SIZE", help="Accelerate: bytes of weights kept in RAM")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("-p", "--prompt", action="append", required=True)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--chat", action="store_true")
@@ -118,7 +125,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         imported_s = import_family(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = load(folder, args.offload, scratch)
+        model = load(args, folder, scratch)
         prompts = [encode(tokenizer, prompt, chat=args.chat) for prompt in args.prompt]
         answers = [answer(model, tokenizer, prompt, args) for prompt in prompts]
     from llmrun.hardware import process_memory
