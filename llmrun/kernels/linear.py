@@ -95,6 +95,22 @@ class Kernels:
                 self._check(self._functions.llmrun_floats(self._pool, ctypes.byref(matrix), out.data_ptr()))
         return out
 
+    def rounded(self, weight: torch.Tensor, fmt: WeightFormat, columns: int, target: WeightFormat) -> torch.Tensor:
+        """Weights of a plain format in blocks of integers that lose little: uint8 `(rows, target.row_bytes(columns))`.
+
+        The same bytes whatever the processor and the number of threads. Other arguments as of `linear`.
+
+        Raises:
+            ValueError: shapes, dtypes or layout are others than these.
+        """
+        out = torch.empty(len(weight), target.row_bytes(columns), dtype=torch.uint8)
+        matrix = _matrix(weight, fmt, columns, None)
+        if out.numel():
+            with self._lock:
+                round_to = self._functions.llmrun_round
+                self._check(round_to(self._pool, ctypes.byref(matrix), target.number, out.data_ptr()))
+        return out
+
     def attention(
         self,
         query: torch.Tensor,

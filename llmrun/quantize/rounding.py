@@ -9,7 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmrun.formats import WeightFormat
+from llmrun.formats import WeightFormat, weight_format
+from llmrun.kernels.multiply import kernels
 from llmrun.kernels.packing import half_bytes, nibble_bytes, sequential_bytes, six_bit_bytes, spread_bytes
 from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.quantize.search import Groups, best_scale, best_scale_and_low
@@ -20,24 +21,29 @@ _LEAST_IMPORTANCE = 1e-4  # of the mean: a column that the calibration text neve
 
 
 def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = None) -> Tensor:
-    """The rows of ``weights``, finite float32 (rows, columns), in a format: uint8 (rows, row_bytes).
+    """The rows of ``weights``, finite (rows, columns) of a plain dtype, in a format: uint8 (rows, row_bytes).
 
     Minimised is the sum of importance[column] * (w - w')^2, block by block; without ``importance`` (columns,) all
-    columns count alike. Rows are worked on in chunks, one on each of torch's threads; beside the result that takes some
-    megabytes a thread.
+    columns count alike, and the kernels do the same ten times as fast where they were built. Here rows are worked on in
+    chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
 
     Raises:
         ValueError: ``columns`` is no multiple of the format's block.
     """
     rows, columns = weights.shape
-    result = torch.empty(rows, fmt.row_bytes(columns), dtype=torch.uint8)
+    fmt.row_bytes(columns)  # refuses what is not made of its blocks
     if fmt.is_plain:
-        return result.copy_(weights.to(PLAIN_DTYPES[fmt.name]).contiguous().view(torch.uint8))
+        return weights.to(PLAIN_DTYPES[fmt.name]).contiguous().view(torch.uint8)
     weighting = _relative(importance)
+    own = kernels(torch.get_num_threads())
+    if own and weighting is None:
+        plain = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
+        return own.rounded(weights.contiguous().view(torch.uint8), weight_format(plain), columns, fmt)
+    result = torch.empty(rows, fmt.row_bytes(columns), dtype=torch.uint8)
     step = max(1, _CHUNK_WEIGHTS // columns)
 
     def work(start: int) -> None:
-        chunk = weights[start : start + step]
+        chunk = weights[start : start + step].float()
         result[start : start + step] = _ENCODERS[fmt.name](chunk, weighting).reshape(len(chunk), -1)
 
     _on_all_threads(work, range(0, rows, step))

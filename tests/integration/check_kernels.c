@@ -138,6 +138,35 @@ static int check_linear(llmrun_pool *pool, int format, long rows, long columns, 
     return wrong != 0;
 }
 
+/* Of what is lost in blocks with fp16 scales. */
+static int check_round(llmrun_pool *pool, int format, int plain, long rows, long blocks) {
+    llmrun_block block = llmrun_block_of(format), from = llmrun_block_of(plain);
+    long columns = blocks * block.weights, row_bytes = columns * from.bytes, out_bytes = blocks * block.bytes;
+    uint8_t *weights = take_fenced((size_t)(rows * row_bytes)), *out = take_fenced((size_t)(rows * out_bytes));
+    float *before = take((size_t)columns * sizeof *before), *after = take((size_t)columns * sizeof *after);
+    fill(plain, weights, rows * columns, from.bytes);
+    llmrun_matrix matrix = {plain, rows, columns, weights, row_bytes, NULL, 0, 0};
+    int wrong = llmrun_round(pool, &matrix, format, out) != 0;
+    for (long r = 0; r < rows && !wrong; r++) {
+        double lost = 0, all = 0;
+        llmrun_dequantise(plain, weights + r * row_bytes, columns, before);
+        llmrun_dequantise(format, out + r * out_bytes, columns, after);
+        for (long c = 0; c < columns; c++) {
+            lost += ((double)before[c] - (double)after[c]) * ((double)before[c] - (double)after[c]);
+            all += (double)before[c] * (double)before[c];
+        }
+        wrong |= !(lost <= 0.02 * all); /* 14 %, of 4 bits */
+    }
+    /* any bits, NaN and infinity among them: only that it ends */
+    for (long i = 0; i < rows * row_bytes; i++) weights[i] = (uint8_t)random_bits();
+    llmrun_round(pool, &matrix, format, out);
+    if (wrong) printf("wrong: %d rounded to %d, %ld x %ld\n", plain, format, rows, columns);
+    give_fenced(weights, (size_t)(rows * row_bytes));
+    give_fenced(out, (size_t)(rows * out_bytes));
+    free(before), free(after);
+    return wrong;
+}
+
 static double score(const llmrun_attention_job *job, const float *query, const float *key) {
     double sum = 0;
     for (long d = 0; d < job->head_dim; d++) sum += (double)query[d] * (double)key[d];
@@ -191,6 +220,10 @@ int main(void) {
                 for (long rows = 1; rows <= 37; rows = rows * 3 + 1, checks++)
                     wrong |= check_linear(pool, FORMATS[f], rows, weights == 1 ? 35 + rows : 3 * weights, tokens);
         }
+        for (int f = 0; f < N_FORMATS; f++)
+            for (long blocks = 1; blocks <= 33 && llmrun_block_of(FORMATS[f]).weights > 1; blocks += 16, checks++)
+                for (int plain = 0; plain < 3; plain++)
+                    wrong |= check_round(pool, FORMATS[f], FORMATS[plain], 3, blocks);
         for (long queries = 1; queries <= 9; queries += 4, checks++) {
             wrong |= check_attention(pool, 1, queries, 70, 33, 0);
             wrong |= check_attention(pool, 5, queries, 601, 64, 40);
@@ -198,6 +231,7 @@ int main(void) {
         llmrun_pool_free(pool);
     }
     llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18, NULL, 0, 0};
+    wrong |= llmrun_round(NULL, &none, LLMRUN_Q8_0, &checks) != -2;
     wrong |= llmrun_linear(NULL, &none, NULL, 1, NULL) != -2;
     printf("%s: %d checks, %s\n", llmrun_variant(), checks, wrong ? "wrong" : "right");
     return wrong;

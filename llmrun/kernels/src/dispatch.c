@@ -60,7 +60,7 @@ static const llmrun_kernels *kernels(void) {
     return known;
 }
 
-int llmrun_abi(void) { return 2; }
+int llmrun_abi(void) { return 3; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 
@@ -145,6 +145,13 @@ int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const flo
         if (status) return status;
     }
     return 0;
+}
+
+int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, void *out) {
+    if (!pool || !is_matrix(plain) || !is_plain(plain->format) || plain->format == LLMRUN_F8_E4M3 || !out) return -2;
+    int block = llmrun_block_of(format).weights;
+    if (block < 2 || plain->columns % block) return -2;
+    return kernels()->round(pool, plain, format, out);
 }
 
 static int is_attention(const llmrun_attention_job *job) {

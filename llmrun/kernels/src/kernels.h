@@ -15,6 +15,7 @@ typedef struct {
     llmrun_linear_function matmul_int; /* the same for any more */
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);
     void (*remainders)(const float *x, long columns, float *left); /* what int8 leaves of a token's activations */
+    int (*round)(llmrun_pool *, const llmrun_matrix *plain, int format, void *out);
 } llmrun_kernels;
 
 /* A weight is read once for so many tokens; with more of them rows_int gives way to matmul_int. */

@@ -53,7 +53,7 @@ typedef struct {
     float *out;
 } llmrun_attention_job;
 
-LLMRUN_API int llmrun_abi(void); /* 2 */
+LLMRUN_API int llmrun_abi(void); /* 3 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
@@ -72,6 +72,9 @@ LLMRUN_API int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight
 LLMRUN_API int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, float *out);
 /* One row to float, without scales that lie beside it, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
 LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
+/* The rows of an F32, F16 or BF16 matrix rounded to a format of integers, one after another, so that the squared error is
+ * small; the same bytes with any CPU and any number of threads. 0: done, -2: bad arguments */
+LLMRUN_API int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, void *out);
 /* 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job);
 
