@@ -88,6 +88,9 @@ class Precision:
         return f"quality {self.quality}" + (f", format {self.format}" if self.format else "")
 
 
+LOSSLESS = Precision()
+
+
 @dataclass(frozen=True)
 class SamplingSettings:
     """How the next token is chosen; ``None`` means what the model's own generation config says.

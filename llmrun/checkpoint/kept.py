@@ -51,10 +51,25 @@ def kept_model(spec: ModelSpec, name: str | None) -> ModelSpec:
     return replace(spec, units=tuple(kept_unit(unit, name) for unit in spec.units)) if can_keep(spec, name) else spec
 
 
+def layer_shape(spec: ModelSpec, name: str | None = None, *, fine: bool = True) -> str:
+    """``ModelSpec.layer_shape`` of layers kept in that format, and of products computed so."""
+    shape = kept_model(spec, name).layer_shape
+    return shape if fine else f"{shape}, states rounded"
+
+
 def can_keep(spec: ModelSpec, name: str | None) -> bool:
     """Whether anything of a model changes in that format.
 
     Raises:
         UsageError: ``bad-option``, no format has that name.
     """
-    return spec.model_type not in TRANSPOSED_FAMILIES and any(kept_unit(unit, name) != unit for unit in spec.units)
+    return any(is_kept(spec, unit, name) for unit in spec.units)
+
+
+def is_kept(spec: ModelSpec, unit: UnitSpec, name: str | None) -> bool:
+    """Whether anything of a unit of the model changes in that format.
+
+    Raises:
+        UsageError: ``bad-option``, no format has that name.
+    """
+    return spec.model_type not in TRANSPOSED_FAMILIES and kept_unit(unit, name) != unit

@@ -100,6 +100,7 @@ def measure(
         left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
         formats=own.formats if own else (),
+        fine=own.fine if own else True,
     )
     found = ask(request)
     speeds = assemble(profile, disk, found, tuple(notes))
@@ -110,7 +111,7 @@ def measure(
 
 def measure_layers(path: Path, profile: HardwareProfile, own: OwnLayers, limit_s: float) -> tuple[LayerSpeed, ...]:
     """The checkpoint's own layers alone."""
-    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats)
+    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats, own.fine)
     return _own_layers(ask(request), own.shape)
 
 

@@ -43,13 +43,15 @@ FILLING = 0x11
 
 
 def own_layers(
-    folder: Path, formats: Mapping[str, str], limit_s: float, most_bytes: int
+    folder: Path, formats: Mapping[str, str], limit_s: float, most_bytes: int, *, fine: bool = True
 ) -> Iterator[tuple[str, float]]:
     """Figures by name as they are known, in about ``limit_s`` after the weights are there.
 
     ``nbytes`` of a layer; ``seconds.64`` of a layer for so many tokens, none before them, up to the chunk in which a
     run takes a prompt; ``first_s``, what the first pass takes beyond a later one; ``token_past_s`` and
     ``chunk_past_s``, what 4,096 tokens before them add for one and for 512.
+
+    ``fine`` is how products are computed, as ``kernels.multiply`` has it.
 
     Memory: the weights of at least 128 MiB of layers, once more as much for the past, at most ``most_bytes``.
 
@@ -64,7 +66,7 @@ def own_layers(
         raise ValueError("a layer is larger than the memory for measuring")
     yield "nbytes", nbytes
     n_layers = min(_config(folder).num_hidden_layers, -(-LEAST_BYTES // nbytes))
-    model, bare = (_filled(_model(folder, count), formats) for count in (n_layers, 0))
+    model, bare = (_filled(_model(folder, count), formats, fine) for count in (n_layers, 0))
     deadline_s = time.perf_counter() + limit_s
     around_s = median_s(partial(bare, torch.zeros(1, 1, dtype=torch.long), use_cache=False), BARE_SHARE * limit_s)
     token_s = 0.0  # of those in the first pass
@@ -146,7 +148,7 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
         return AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
-def _filled(model: Any, formats: Mapping[str, str]) -> Any:  # noqa: ANN401
+def _filled(model: Any, formats: Mapping[str, str], fine: bool) -> Any:  # noqa: ANN401
     """The model with weights in one piece of memory such as the runtime's, in huge pages where there are any."""
     import torch
 
@@ -158,7 +160,8 @@ def _filled(model: Any, formats: Mapping[str, str]) -> Any:  # noqa: ANN401
     memory.fill_(FILLING)
     weights = {}
     for name, (shape, fmt) in parameters.items():
-        weights[name] = as_weight(memory[begin : begin + sizes[name]], fmt, tuple(shape), torch.float32)
+        data = memory[begin : begin + sizes[name]]
+        weights[name] = as_weight(data, fmt, tuple(shape), torch.float32, fine=fine)
         begin += _rounded(sizes[name])
     model.load_state_dict(weights, strict=False, assign=True)
     for module in model.modules():

@@ -50,6 +50,7 @@ class Request:
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
         formats: of the tensors of the checkpoint's own layers, where those are computed as well.
+        fine: how those are computed, as ``OwnLayers`` has it.
     """
 
     folder: str
@@ -59,6 +60,7 @@ class Request:
     left_s: float
     pool_bytes: int = POOL_BYTES
     formats: tuple[tuple[str, str], ...] = ()
+    fine: bool = True
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
@@ -122,9 +124,8 @@ def measure_own(request: Request, limit_s: float) -> None:
 
     try:
         with torch.inference_mode():
-            for name, figure in own_layers(
-                Path(request.folder), dict(request.formats), limit_s, OWN_POOLS * request.pool_bytes
-            ):
+            folder, formats, most_bytes = Path(request.folder), dict(request.formats), OWN_POOLS * request.pool_bytes
+            for name, figure in own_layers(folder, formats, limit_s, most_bytes, fine=request.fine):
                 emit(f"own.{name}", figure)
     except Exception as error:  # whatever transformers raises
         emit("note", f"the model's own layers were not measured ({_first_line(error)})")

@@ -94,6 +94,7 @@ class OwnLayers:
 
     shape: str  # as ``ModelSpec.layer_shape`` says it
     formats: tuple[tuple[str, str], ...]  # of every tensor of one, by its name within the layer
+    fine: bool = True  # whether what meets the weights is rounded less, as ``kernels.multiply`` has it
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class LayerSpeed:
     ``token_past_s`` and ``chunk_past_s`` are the attention of one token to ``PAST_TOKENS``, and of ``CHUNK_TOKENS``;
     ``None`` where the model's heads are not all alike, or the time ran out. ``first_s``: what the first prompt of a
     process takes beyond a later one, for pages of libraries and what oneDNN prepares for shapes that it has not met.
+    ``rounding_s``: of one whose weights are rounded to their formats as they come in.
     """
 
     PAST_TOKENS: ClassVar[int] = 4096
@@ -115,6 +117,7 @@ class LayerSpeed:
     token_past_s: float | None = None
     chunk_past_s: float | None = None
     first_s: float = 0.0
+    rounding_s: float | None = None
 
     def past_s(self, past: int, tokens: int) -> float | None:
         """What so many tokens take to attend to so many before them: in proportion to both."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llmrun.checkpoint.fingerprint import fingerprint
+from llmrun.checkpoint.kept import is_kept
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.errors import PlanError, Row, UsageError
 from llmrun.planner.memory import account, rings
@@ -97,6 +98,8 @@ def _check_tied_together(plan: Plan, spec: ModelSpec) -> None:
             raise bad_plan_file(f"{field}.prompt_device", "only a GPU takes a prompt over, and only from the CPU")
         if kind is UnitKind.REST and (one.home, one.device) != (tail, tail):
             raise bad_plan_file(f"{field}.home", f"{one.unit} belongs where the last layer computes, on {tail}")
+        if one.kept and not is_kept(spec, spec.unit(one.unit), one.kept):
+            raise bad_plan_file(f"{field}.kept", f"nothing of {one.unit} changes in {one.kept}")
         if kind is UnitKind.EMBEDDING and not _embedding_stands(one, head, tied=spec.tied_embeddings):
             raise bad_plan_file(f"{field}.home", f"{one.unit} is in RAM or on disk, one with the head where it is tied")
 

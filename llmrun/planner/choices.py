@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
-from llmrun.planner.plan import CPU, DISK, Placement, Slots
+from llmrun.planner.plan import CPU, DISK, Placement, Slots, is_gpu
+from llmrun.settings import LOSSLESS, Precision
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,21 @@ class Choice:
     home: str
     device: str
     prefill_device: str
+    kept: str | None = None
 
     def place(self, unit: str) -> Placement:
         """The placement of a unit that chooses so."""
-        return Placement(unit, self.home, self.device, self.prefill_device if self.splits else None)
+        return Placement(unit, self.home, self.device, self.prefill_device if self.splits else None, self.kept)
 
     @property
     def splits(self) -> bool:
         """Whether a prefill is computed elsewhere than a token."""
         return self.prefill_device != self.device
+
+    @property
+    def passes_host_ring(self) -> bool:
+        """Whether weights go through the ring in RAM: streamed from disk, or once, on to a GPU or to be rounded."""
+        return self.home == DISK or is_gpu(self.home) or self.kept is not None
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,16 @@ def join(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-def all_choices(gpus: Sequence[str]) -> tuple[Choice, ...]:
-    """Every sensible choice: weights stay, or are streamed from RAM or disk; a GPU may help with the prefill alone."""
+def choice_of(placement: Placement) -> Choice:
+    """What a placement chooses."""
+    return Choice(placement.home, placement.device, placement.prefill_device, placement.kept)
+
+
+def all_choices(gpus: Sequence[str], kept_formats: Sequence[str] = ()) -> tuple[Choice, ...]:
+    """Every sensible choice: weights stay, or are streamed from RAM or disk; a GPU may help with the prefill alone.
+
+    What stays in RAM and is computed on the CPU may be kept in one of the formats.
+    """
     found = [Choice(CPU, CPU, CPU), Choice(DISK, CPU, CPU)]
     for gpu in gpus:
         found += [
@@ -81,7 +97,7 @@ def all_choices(gpus: Sequence[str]) -> tuple[Choice, ...]:
             Choice(CPU, CPU, gpu),
             Choice(DISK, CPU, gpu),
         ]
-    return tuple(found)
+    return (*found, *(Choice(CPU, CPU, CPU, name) for name in kept_formats))
 
 
 def stages(spec: ModelSpec) -> tuple[UnitSpec, ...]:
@@ -89,10 +105,21 @@ def stages(spec: ModelSpec) -> tuple[UnitSpec, ...]:
     return tuple(unit for unit in spec.units if unit.kind in (UnitKind.LAYER, UnitKind.HEAD))
 
 
-def allowed(spec: ModelSpec, choices: Sequence[Choice]) -> NDArray[np.bool_]:
-    """``(n, C)``: the head, which sees one token of a prompt, gains nothing from another device there."""
-    splits = np.array([choice.splits for choice in choices])
-    return np.array([~splits | (unit.kind is UnitKind.LAYER) for unit in stages(spec)])
+def allowed(spec: ModelSpec, choices: Sequence[Choice], precision: Precision = LOSSLESS) -> NDArray[np.bool_]:
+    """``(n, C)``: the head, which sees one token of a prompt, gains nothing from another device there.
+
+    Kept in a format is what changes in it; and where one was asked for, all of that which stays in RAM for the CPU.
+    """
+    return np.array([[_is_allowed(unit, choice, precision) for choice in choices] for unit in stages(spec)])
+
+
+def _is_allowed(unit: UnitSpec, choice: Choice, precision: Precision) -> bool:
+    if choice.splits and unit.kind is not UnitKind.LAYER:
+        return False
+    if choice.kept:
+        return kept_unit(unit, choice.kept) != unit
+    is_asked = precision.format is not None and kept_unit(unit, precision.format) != unit
+    return not (is_asked and choice.home == choice.device == CPU)
 
 
 def to_placements(spec: ModelSpec, choices: Sequence[Choice], codes: Sequence[int]) -> tuple[Placement, ...]:
@@ -120,7 +147,7 @@ def to_codes(spec: ModelSpec, choices: Sequence[Choice], placements: Sequence[Pl
     """
     by_unit = {placement.unit: placement for placement in placements}
     chosen = (by_unit[unit.name] for unit in stages(spec))
-    return [choices.index(Choice(p.home, p.device, p.prefill_device)) for p in chosen]
+    return [choices.index(choice_of(placement)) for placement in chosen]
 
 
 def _embedding(spec: ModelSpec, unit: UnitSpec, head: Choice) -> Placement:

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.planner.choices import Candidates, Choice, stages
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, kv_bytes, process_bytes, workspace_bytes
-from llmrun.planner.plan import CPU, DISK, is_gpu
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, keeping_bytes, kv_bytes, process_bytes, workspace_bytes
+from llmrun.planner.plan import CPU, DISK
 from llmrun.settings import Budget, Workload
 
 Ints = NDArray[np.int64]
@@ -40,8 +41,14 @@ class Fit:
 
     @cached_property
     def weight_bytes(self) -> Ints:
-        """``(n,)``: the buffer of each stage."""
+        """``(n,)``: the buffer of each stage, as it lies in the file."""
         return np.array([unit.buffer_bytes for unit in stages(self.spec)], dtype=np.int64)
+
+    @cached_property
+    def home_bytes(self) -> Ints:
+        """``(n, C)``: what each stage takes where it lives, in the format that it is kept in."""
+        rows = [[kept_unit(unit, c.kept).buffer_bytes for c in self.choices] for unit in stages(self.spec)]
+        return np.array(rows, dtype=np.int64)
 
     @cached_property
     def kv_bytes(self) -> Ints:
@@ -78,9 +85,9 @@ class Fit:
         slot: Ints = self._through[index][at].max(axis=0)
         fixed = workspace_bytes(self.spec, self.workload)
         if index == 0:  # on its way to a GPU, what is small goes through the ring in RAM too
-            return beside + fixed + process_bytes(self.spec, self.workload), np.maximum(
-                slot, self.rest_bytes * (tail != 0)
-            )
+            beside = beside + self._keeps[codes].any(axis=1) * keeping_bytes(self.spec)
+            slot = np.maximum(slot, self.rest_bytes * (tail != 0))
+            return beside + fixed + process_bytes(self.spec, self.workload), slot
         busy = self._busy[index][codes].any(axis=1)
         return beside + self._visit[index][at].max(axis=0) + busy * (fixed + CUDA_CONTEXT_BYTES), slot
 
@@ -98,7 +105,7 @@ class Fit:
         """Weights and KV cache that stay on each device, each ``(n x C,)`` as all that follow."""
         homes = self._indices([choice.home for choice in self.choices])
         return [
-            self._table(self.weight_bytes, homes == d) + self._table(self.kv_bytes, self._devices == d)
+            (self.home_bytes * (homes == d)).ravel() + self._table(self.kv_bytes, self._devices == d)
             for d in self._each
         ]
 
@@ -110,10 +117,15 @@ class Fit:
     @cached_property
     def _through(self) -> list[Ints]:
         """Weights that go through the ring there."""
-        in_ram = np.array([choice.home == DISK or is_gpu(choice.home) for choice in self.choices])
+        in_ram = np.array([choice.passes_host_ring for choice in self.choices])
         used = [{choice.device, choice.prefill_device} - {choice.home} for choice in self.choices]
         on_gpus = [np.array([gpu in devices for devices in used]) for gpu in self.devices[1:]]
         return [self._table(self.weight_bytes, through) for through in (in_ram, *on_gpus)]
+
+    @cached_property
+    def _keeps(self) -> Bools:
+        """``(C,)``: whether weights are kept in another format."""
+        return np.array([choice.kept is not None for choice in self.choices])
 
     @cached_property
     def _busy(self) -> list[Bools]:

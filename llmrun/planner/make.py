@@ -25,7 +25,7 @@ from llmrun.planner.searches.pareto import nsga2
 from llmrun.planner.searches.random_search import random_search
 from llmrun.planner.searches.seeds import even, greedy
 from llmrun.planner.simulation.cost import read_seconds
-from llmrun.settings import Budget, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Workload
 
 PLANNERS: Mapping[str, Planner] = {
     "aco": aco,
@@ -50,11 +50,13 @@ def make_plan(
     objective: Objective = Objective.TOTAL,
     seed: int = 0,
     planner_s: float = DEFAULT_PLANNER_S,
+    precision: Precision = LOSSLESS,
 ) -> Plan:
     """A plan that keeps every budget. Pure: the same inputs give the same plan.
 
     Args:
         planner_s: how long to search at most, as the number of simulated candidates that take about so long.
+        precision: in which formats weights that stay in RAM may be, or have to be, kept.
 
     Raises:
         UsageError: no planner of that name, or a context longer than the model's.
@@ -62,7 +64,7 @@ def make_plan(
     """
     check_planner(planner)
     check_context(spec, workload)
-    problem = make_problem(spec, workload, budget, scenarios(speeds), objective)
+    problem = make_problem(spec, workload, budget, scenarios(speeds), objective, precision)
     lean = leanest(problem)
     if not problem.fit.fits(lean)[0]:
         raise over_budget(problem, lean)
@@ -118,8 +120,9 @@ def _plan(problem: Problem, best: Candidates, speeds: Speeds, planner: str, cert
         memory=account(spec, workload, problem.budget, placements, slots),
         fingerprint=fingerprint(spec),
         hardware=speeds.host,
-        prediction=predict(spec, placements, slots, speeds, workload),
+        prediction=predict(spec, placements, slots, speeds, workload, fine=problem.precision.quality.fine),
         certificate=certificate,
+        precision=problem.precision,
     )
 
 

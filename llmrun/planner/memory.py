@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.formats import weight_format
 from llmrun.hardware.heap import KEPT_BYTES, kept_tokens
@@ -37,6 +38,9 @@ STATE_BYTES = 4
 
 KERNEL_TOKENS = 64
 """Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
+
+ROUNDING_BYTES = 16 * MIB
+"""While weights are rounded to the format that they are kept in: buffers, and what the heap keeps of them."""
 
 FEW_TOKENS, TILE_BYTES = 16, 8 * MIB
 """More tokens than these meet 16-bit weights that are made floats, so many bytes at a time (kernels/multiply.py)."""
@@ -130,12 +134,20 @@ def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     gives, once as oneDNN has it.
     """
     formats = [weight_format(name) for name in spec.weight_formats]
-    widths = spec.hidden_size + spec.intermediate_size
-    integers = 0 if all(each.is_plain for each in formats) else KERNEL_TOKENS * widths * (2 * STATE_BYTES + 3)
+    integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
     if rows <= FEW_TOKENS or not any(each.name in ("BF16", "F16") for each in formats):
         return integers
     tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
     return integers + tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES
+
+
+def _integer_bytes(spec: ModelSpec) -> int:
+    return KERNEL_TOKENS * (spec.hidden_size + spec.intermediate_size) * (2 * STATE_BYTES + 3)
+
+
+def keeping_bytes(spec: ModelSpec) -> int:
+    """What it takes in RAM to round weights that are kept in another format, and for products with them."""
+    return ROUNDING_BYTES + _integer_bytes(spec)
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
@@ -173,10 +185,10 @@ def running_process_bytes(spec: ModelSpec) -> int:
 
 
 def passes_host_ring(placement: Placement, unit: UnitSpec) -> bool:
-    """Whether a unit goes through the ring in RAM: streamed from disk, or on its way to a GPU that keeps it."""
+    """Whether a unit goes through the ring in RAM: streamed from disk, or once, on to a GPU or to be rounded."""
     if not unit.tensors or (unit.kind is UnitKind.EMBEDDING and placement.home == DISK):
         return False
-    return placement.home == DISK or is_gpu(placement.home)
+    return placement.home == DISK or placement.comes_once
 
 
 def device_rings(placement: Placement, unit: UnitSpec) -> set[str]:
@@ -215,10 +227,10 @@ def _lines(
     device: str, spec: ModelSpec, workload: Workload, placements: Sequence[Placement], ring: RingSpec | None
 ) -> Iterable[MemoryLine]:
     own = [(spec.unit(placement.unit), placement) for placement in placements]
-    resident = [unit for unit, placement in own if placement.home == device and unit.tensors]
+    resident = [(unit, placement) for unit, placement in own if placement.home == device and unit.tensors]
     computed = [unit for unit, placement in own if placement.device == device]
     visiting = [unit for unit, placement in own if _visits(placement, device)]
-    weights = sum(unit.buffer_bytes for unit in resident)
+    weights = sum(kept_unit(unit, placement.kept).buffer_bytes for unit, placement in resident)
     kv = sum(kv_bytes(unit, workload) for unit in computed)
     if weights:
         yield MemoryLine("weights", weights, f"{len(resident)} of {len(spec.units)} units resident")
@@ -234,6 +246,8 @@ def _lines(
             "workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass"
         )
     if device == CPU:
+        if kept := sorted({placement.kept for placement in placements if placement.kept}):
+            yield MemoryLine("rounding", keeping_bytes(spec), f"to {' and '.join(kept)}, as the weights come in")
         yield MemoryLine("process", process_bytes(spec, workload), "Python, torch, tokenizer")
     elif computed or visiting:
         yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")

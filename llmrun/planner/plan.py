@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmrun.settings import Workload
+from llmrun.settings import LOSSLESS, Precision, Workload
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CPU = "cpu"
 DISK = "disk"
@@ -23,12 +23,15 @@ class Placement:
     """A unit's home tier (``gpu:k``, ``cpu``, ``disk``) and the device that computes it (``gpu:k``, ``cpu``).
 
     ``prompt_device``: computes it in a prefill, where that is another one; its KV cache then visits there.
+    ``kept``: the format, by its name for ``--format``, in which a unit that lives in RAM and is computed on the CPU has
+    its plain matrices; ``None``: as they are in the file.
     """
 
     unit: str
     home: str
     device: str
     prompt_device: str | None = None
+    kept: str | None = None
 
     @property
     def resident(self) -> bool:
@@ -39,6 +42,11 @@ class Placement:
     def prefill_device(self) -> str:
         """The device that computes it in a prefill."""
         return self.prompt_device or self.device
+
+    @property
+    def comes_once(self) -> bool:
+        """Whether its bytes pass the ring in RAM in the first pass alone: on to a GPU, or to be rounded."""
+        return is_gpu(self.home) or self.kept is not None
 
     def computed_on(self, *, prefill: bool) -> str:
         """The device that computes it in a prefill, or for a token."""
@@ -180,6 +188,7 @@ class Plan:
     hardware: str = ""
     prediction: Prediction | None = None
     certificate: Certificate | None = None
+    precision: Precision = LOSSLESS
     schema: int = SCHEMA_VERSION
 
     @property

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from llmrun.checkpoint.recipe import recipe_names
 from llmrun.errors import UsageError
-from llmrun.planner.plan import SCHEMA_VERSION, Plan, is_gpu
+from llmrun.planner.plan import CPU, SCHEMA_VERSION, Plan, is_gpu
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -83,6 +84,8 @@ def _faults(plan: Plan) -> Iterator[Fault]:
     """What types cannot say."""
     yield from _numbers("", asdict(plan))
     yield from _workload(plan)
+    if plan.precision.format not in (None, *recipe_names()):
+        yield "precision.format", f"{plan.precision.format!r:.40} is none of {', '.join(recipe_names())}"
     yield from _placements(plan)
     yield from _rings(plan)
     yield from _figures(plan)
@@ -123,6 +126,10 @@ def _placements(plan: Plan) -> Iterator[Fault]:
                 yield f"{field}.{name}", f"{device!r} is none of cpu, gpu:0, gpu:1, ..."
             elif is_gpu(one.home) and device != one.home:
                 yield f"{field}.{name}", f"{one.unit} lives on {one.home} and cannot be computed on {device}"
+            elif one.kept and (one.home, device) != (CPU, CPU):
+                yield f"{field}.kept", f"only what stays in RAM for the CPU is kept in a format, not {one.unit}"
+        if one.kept and one.kept not in recipe_names():
+            yield f"{field}.kept", f"{one.kept!r:.40} is none of {', '.join(recipe_names())}"
 
 
 def _rings(plan: Plan) -> Iterator[Fault]:

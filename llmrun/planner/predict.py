@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from llmrun.checkpoint.kept import kept_unit, layer_shape
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.hardware.speeds import Speeds
-from llmrun.planner.choices import Candidates, Choice, stages, to_codes
+from llmrun.planner.choices import Candidates, Choice, choice_of, stages, to_codes
 from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
 from llmrun.planner.simulation.busy import busy_seconds, resources
@@ -26,7 +27,7 @@ def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload
     """
     host, gpu = plan.ring(CPU), next((ring for ring in plan.rings if is_gpu(ring.device)), None)
     slots = Slots(host.slots if host else DEFAULT_SLOTS.host, gpu.slots if gpu else DEFAULT_SLOTS.gpu)
-    return predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s)
+    return predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s, fine=plan.precision.quality.fine)
 
 
 def predict(
@@ -37,8 +38,9 @@ def predict(
     workload: Workload,
     *,
     idle_s: float = 0.0,
+    fine: bool = True,
 ) -> Prediction:
-    """The simulated times of one placement, and what it moves and takes.
+    """The simulated times of one placement, and what it moves and takes; ``fine`` as ``kernels.multiply`` has it.
 
     Raises:
         KeyError: a GPU of the placements was not measured.
@@ -46,14 +48,14 @@ def predict(
     used = {device for placement in placements for device in (placement.device, placement.prefill_device)}
     gpus = sorted(device for device in used if is_gpu(device))
     choices = _choices(spec, placements)
-    costs = cost(spec, speeds, workload, choices, gpus)
+    costs = cost(spec, speeds, workload, choices, gpus, fine=fine)
     lead_s = costs.lead_s + _embedding_read_s(spec, placements, speeds)
     costs = replace(costs, lead_s=lead_s).after_waiting(idle_s)
     codes = np.array([to_codes(spec, choices, placements)])
     candidate = Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))
     times = simulate(costs, candidate)
     busy = busy_seconds(costs, candidate)[0]
-    own = speeds.layer(spec.layer_shape)
+    own = speeds.layer(layer_shape(spec, fine=fine))
     return Prediction(
         startup_s=speeds.startup_s,
         ttft_s=float(times.ttft_s[0]) + (own.first_s if own else 0.0),  # the same for every placement
@@ -68,7 +70,7 @@ def predict(
 def _choices(spec: ModelSpec, placements: Sequence[Placement]) -> tuple[Choice, ...]:
     """Only what the placements in fact choose, in a steady order."""
     staged = {unit.name for unit in stages(spec)}
-    chosen = {Choice(p.home, p.device, p.prefill_device): None for p in placements if p.unit in staged}
+    chosen = {choice_of(placement): None for placement in placements if placement.unit in staged}
     return tuple(chosen)
 
 
@@ -88,5 +90,5 @@ def _bytes_per_token(spec: ModelSpec, placements: Sequence[Placement]) -> dict[s
     found: dict[str, int] = {}
     for placement in placements:
         if unit := staged.get(placement.unit):
-            found[placement.home] = found.get(placement.home, 0) + unit.nbytes
+            found[placement.home] = found.get(placement.home, 0) + kept_unit(unit, placement.kept).nbytes
     return dict(sorted(found.items()))

@@ -9,13 +9,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrun.checkpoint.kept import can_keep
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.choices import Candidates, Choice, all_choices, allowed
 from llmrun.planner.fit import Fit
 from llmrun.planner.simulation.cost import Cost, cost
 from llmrun.planner.simulation.simulate import Times, simulate
-from llmrun.settings import Budget, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Workload
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +69,7 @@ class Problem:
     costs: tuple[Cost, ...]
     fit: Fit
     objective: Objective = Objective.TOTAL
+    precision: Precision = LOSSLESS
 
     def seconds(self, candidates: Candidates) -> Floats:
         """``(A,)``: the objective of each candidate, infinite where it does not fit."""
@@ -126,18 +128,21 @@ def make_problem(
     budget: Budget,
     scenarios: tuple[Speeds, ...],
     objective: Objective = Objective.TOTAL,
+    precision: Precision = LOSSLESS,
 ) -> Problem:
     """The problem for the GPUs that are both in the budget and measured (in every scenario alike)."""
     measured = {device.device for device in scenarios[0].devices}
     gpus = sorted(gpu for gpu, nbytes in budget.vram_bytes.items() if nbytes and gpu in measured)
-    choices = all_choices(gpus)
+    choices = all_choices(gpus, [name for name in precision.kept_formats if can_keep(spec, name)])
+    fine = precision.quality.fine
     return Problem(
         spec=spec,
         workload=workload,
         budget=budget,
         choices=choices,
-        allowed=allowed(spec, choices),
-        costs=tuple(cost(spec, speeds, workload, choices, gpus) for speeds in scenarios),
+        allowed=allowed(spec, choices, precision),
+        costs=tuple(cost(spec, speeds, workload, choices, gpus, fine=fine) for speeds in scenarios),
         fit=Fit(spec, workload, budget, choices),
         objective=objective,
+        precision=precision,
     )

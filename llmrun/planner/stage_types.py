@@ -37,7 +37,8 @@ def stage_types(problem: Problem) -> StageTypes:
     """
     last_layer = np.zeros((len(problem.allowed), 1))
     last_layer[-2:-1] = 1
-    columns = [last_layer, problem.allowed, problem.fit.weight_bytes[:, None], problem.fit.kv_bytes[:, None]]
+    fit = problem.fit
+    columns = [last_layer, problem.allowed, fit.weight_bytes[:, None], fit.home_bytes, fit.kv_bytes[:, None]]
     for cost in problem.costs:
         columns += [cost.read_s[:, None], cost.load_s]
         columns += [table for kind in (cost.prefill, cost.decode) for table in (kind.compute_s, kind.copy_s)]

@@ -193,7 +193,7 @@ class _Scenario:
         copy_s = np.where(kind.link == NO_LINK, cost.load_s, kind.copy_s)[first]
         compute_s = kind.compute_s[first]
         begin_s = max(0.0, cost.lead_s + float(cost.read_s[0]) - done_s)
-        yield self._kept("prefill", lambda: compute_s), cost.token_s + begin_s
+        yield self._kept("first", lambda: cost.first_s[first]), cost.token_s + begin_s
         last = np.arange(len(first)) == self.rows.types.of_stage[-1]
         head_s = self._kept("head", lambda: (copy_s * ~cost.in_ram + compute_s) * last[:, None])
         yield head_s, cost.token_s + cost.lead_s + float(cost.read_s.sum()) - done_s

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmrun.planner.certificate.linear import Program, Terms, times
 from llmrun.planner.certificate.stage_classes import StageClasses
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
-from llmrun.planner.plan import CPU, DISK, is_gpu
+from llmrun.planner.plan import CPU
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
 from llmrun.units import GIB
 
@@ -150,7 +150,7 @@ class _Memory:
         through = self._through_ring(device)
         at_least, at_most = counts.largest_layer(through)
         slot = self._slot(device, at_least, through, computed)
-        terms = [counts.sum(home, counts.classes.weight_gib), counts.sum(computed, problem.fit.kv_bytes / GIB)]
+        terms = [counts.sum(home, problem.fit.home_bytes / GIB), counts.sum(computed, problem.fit.kv_bytes / GIB)]
         terms += [self._slots(slot, ring), self._visit(visiting), self._rest(computed)]
         room = problem.budget.on(device) / GIB
         fixed = workspace_bytes(problem.spec, problem.workload) / GIB
@@ -164,7 +164,7 @@ class _Memory:
     def _through_ring(self, device: str) -> Bools:
         """Which choices take a stage through the ring there."""
         if device == CPU:
-            return np.array([choice.home == DISK or is_gpu(choice.home) for choice in self.problem.choices])
+            return np.array([choice.passes_host_ring for choice in self.problem.choices])
         used = [(choice.device, choice.prefill_device) for choice in self.problem.choices]
         homes = [choice.home for choice in self.problem.choices]
         return np.array([device in devices and device != home for devices, home in zip(used, homes, strict=True)])

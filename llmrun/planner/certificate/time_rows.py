@@ -112,7 +112,7 @@ class TimeRows:
         copy_s = self._of(np.where(kind.link == NO_LINK, cost.load_s, kind.copy_s))
         # everything is computed, once the first stage is there
         first_s = max(0.0, cost.lead_s + float(cost.read_s[0]) - done_s)
-        floor.at_least(cost.token_s + first_s, self._sum(self._all, compute_s))
+        floor.at_least(cost.token_s + first_s, self._sum(self._all, cost.first_s))
         # the head is computed, once everything is there; unless it lives in RAM it comes last and is copied then
         head = times(self.relaxation.counts.number[-1], (copy_s * ~cost.in_ram + compute_s)[-1])
         floor.at_least(cost.token_s + cost.lead_s + float(cost.read_s.sum()) - done_s, head)

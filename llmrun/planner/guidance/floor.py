@@ -114,7 +114,11 @@ def cold_read_seconds(cost: Cost) -> float:
 def busy_table(problem: Problem) -> Floats:
     """``(n, C, R)``: seconds that each choice takes of each of ``Columns``, means over the scenarios."""
     costs = problem.costs
-    tables = [cost.prefill.compute_s for cost in costs], [cost.decode.compute_s for cost in costs]
+    is_cold = problem.objective is not Objective.THROUGHPUT
+    tables = (
+        [cost.first_s if is_cold else cost.prefill.compute_s for cost in costs],
+        [cost.decode.compute_s for cost in costs],
+    )
     reads = [cost.read_s[:, None] * cost.streamed for cost in costs]
     links = [[cost.decode.copy_s * (cost.decode.link == gpu) for cost in costs] for gpu in range(costs[0].n_gpus)]
     host = [_held_on_host(cost) for cost in costs]

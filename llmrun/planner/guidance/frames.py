@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
-from llmrun.planner.plan import CPU, DISK, Slots, is_gpu
+from llmrun.planner.plan import CPU, Slots, is_gpu
 from llmrun.planner.problem import Problem
 
 Floats = NDArray[np.float64]
@@ -84,14 +84,14 @@ def device_bytes(problem: Problem) -> Floats:
     for device in fit.devices:
         home = np.array([choice.home == device for choice in choices])
         computed = np.array([choice.device == device for choice in choices])
-        columns.append(home * fit.weight_bytes[:, None] + computed * fit.kv_bytes[:, None])
+        columns.append(home * fit.home_bytes + computed * fit.kv_bytes[:, None])
     return np.stack(columns, axis=2).astype(np.float64)
 
 
 def ring_users(problem: Problem) -> list[Bools]:
     """For each device ``(C,)``: the choices whose weights go through the ring there."""
     choices = problem.choices
-    host = np.array([choice.home == DISK or is_gpu(choice.home) for choice in choices])
+    host = np.array([choice.passes_host_ring for choice in choices])
     used = [{choice.device, choice.prefill_device} - {choice.home} for choice in choices]
     return [host, *(np.array([gpu in devices for devices in used]) for gpu in problem.fit.devices[1:])]
 

@@ -219,10 +219,12 @@ class Shaper:
 
 
 def _leaves(before: Choice, after: Choice, device: str) -> bool:
-    """The weights leave the device for a slower tier; computed as before or, once off a GPU, on the CPU."""
+    """The weights leave the device for a slower tier, or become fewer; computed as before or, off a GPU, on the CPU."""
     slower = (DISK,) if device == CPU else (CPU, DISK)
     onto_cpu = device != CPU and _used(after) == {CPU}
-    return before.home == device and after.home in slower and (_alike(before, after) or onto_cpu)
+    fewer_bits = before.home == after.home and before.kept is None and after.kept is not None
+    leaves = after.home in slower or fewer_bits
+    return before.home == device and leaves and (_alike(before, after) or onto_cpu)
 
 
 def _clears(before: Choice, after: Choice, device: str) -> bool:

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.planner.choices import Candidates, all_choices, stages, to_codes
 from llmrun.planner.fit import Fit
@@ -36,14 +37,19 @@ def spread(layers: Sequence[str], count: int) -> frozenset[str]:
 
 
 def fill(
-    spec: ModelSpec, workload: Workload, budget: Budget, choose: Choose, slots: Slots = DEFAULT_SLOTS
+    spec: ModelSpec,
+    workload: Workload,
+    budget: Budget,
+    choose: Choose,
+    slots: Slots = DEFAULT_SLOTS,
+    kept: str | None = None,
 ) -> tuple[Placement, ...]:
     """The placement that keeps the most layers on the fast tiers; the leanest one if nothing fits.
 
     The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident. A GPU that
-    cannot hold even the leanest placement is left alone.
+    cannot hold even the leanest placement is left alone. ``kept``: the format of what stays in RAM for the CPU.
     """
-    search = _Search(spec, workload, budget, choose, slots)
+    search = _Search(spec, workload, budget, choose, slots, kept)
     candidates = [search.run(stream_head=stream_head) for stream_head in (False, True)]
     best = max(candidates, key=search.rank)
     used = account(spec, workload, budget, best, slots)
@@ -51,7 +57,7 @@ def fill(
     if not full:
         return best
     smallest = min(full, key=lambda memory: memory.budget_bytes).device
-    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose, slots)
+    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose, slots, kept)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class _Search:
     budget: Budget
     choose: Choose
     slots: Slots
+    kept: str | None
 
     def run(self, *, stream_head: bool) -> tuple[Placement, ...]:
         """Move layers off the GPUs one by one until those fit, then off the RAM until that fits."""
@@ -72,7 +79,7 @@ class _Search:
 
     def rank(self, placements: Sequence[Placement]) -> tuple[int, int]:
         """Least over the budget first, then the bytes that need not be read again for every token."""
-        resident = sum(self.spec.unit(placement.unit).nbytes for placement in placements if placement.home != DISK)
+        resident = sum(self._unit(placement).nbytes for placement in placements if placement.home != DISK)
         over = sum(max(0, memory.nbytes - memory.budget_bytes) for memory in self._account(placements))
         return -over, resident
 
@@ -91,11 +98,17 @@ class _Search:
             if unit.kind is UnitKind.EMBEDDING:
                 placements.append(Placement(unit.name, DISK, CPU))
             elif unit.kind is UnitKind.LAYER:
-                placements.append(Placement(unit.name, device_of[unit.name], device_of[unit.name]))
+                placements.append(self._staying(unit, device_of[unit.name]))
+            elif unit.kind is UnitKind.HEAD and stream_head:
+                placements.append(Placement(unit.name, DISK, tail))
             else:
-                streamed = unit.kind is UnitKind.HEAD and stream_head
-                placements.append(Placement(unit.name, DISK if streamed else tail, tail))
+                placements.append(self._staying(unit, tail))
         return tuple(placements)
+
+    def _staying(self, unit: UnitSpec, device: str) -> Placement:
+        """A unit that lives where it is computed."""
+        changes = device == CPU and kept_unit(unit, self.kept) != unit
+        return Placement(unit.name, device, device, kept=self.kept if changes else None)
 
     def _segments(self) -> dict[str, str]:
         """Contiguous runs of layers, one a GPU, by its share of the video memory; all on the CPU without a GPU."""
@@ -119,7 +132,7 @@ class _Search:
         moved = [self.choose(layers, count) if count else frozenset() for count in range(len(layers) + 1)]
         fits = self._fits_without(placements, moved, device, home)
         gone = moved[int(np.argmax(fits)) if fits.any() else len(layers)]
-        return tuple(replace(p, home=home) if p.unit in gone else p for p in placements)
+        return tuple(replace(p, home=home, kept=None) if p.unit in gone else p for p in placements)
 
     def _fits_without(
         self, placements: tuple[Placement, ...], moved: Sequence[frozenset[str]], device: str, home: str
@@ -129,7 +142,7 @@ class _Search:
         codes = np.tile(to_codes(self.spec, choices, placements), (len(moved), 1))
         for stage, unit in enumerate(stages(self.spec)):
             before = choices[codes[0, stage]]
-            after = choices.index(replace(before, home=home)) if before.home == device else codes[0, stage]
+            after = choices.index(replace(before, home=home, kept=None)) if before.home == device else codes[0, stage]
             codes[:, stage] = np.where([unit.name in names for names in moved], after, codes[:, stage])
         host, gpu = np.full(len(moved), self.slots.host), np.full(len(moved), self.slots.gpu)
         used = self._fit.used_bytes(Candidates(codes, host, gpu))[:, self._fit.devices.index(device)]
@@ -138,7 +151,8 @@ class _Search:
 
     @cached_property
     def _fit(self) -> Fit:
-        return Fit(self.spec, self.workload, self.budget, all_choices(sorted(self.budget.vram_bytes)))
+        choices = all_choices(sorted(self.budget.vram_bytes), [self.kept] if self.kept else ())
+        return Fit(self.spec, self.workload, self.budget, choices)
 
     def _embed(self, placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
         """Keep the embedding too where there is room, last of all; a tied one is where the head is."""

@@ -44,6 +44,8 @@ def _fill(problem: Problem, choose: Choose, slots: Slots) -> Candidates:
     gpus = {choice.device for choice in problem.choices}
     vram_bytes = {gpu: nbytes for gpu, nbytes in problem.budget.vram_bytes.items() if gpu in gpus}
     budget = replace(problem.budget, vram_bytes=vram_bytes)
-    placements = fill(problem.spec, problem.workload, budget, choose, slots)
+    asked = problem.precision.format
+    kept = asked if asked in {choice.kept for choice in problem.choices} else None
+    placements = fill(problem.spec, problem.workload, budget, choose, slots, kept)
     codes = np.array([to_codes(problem.spec, problem.choices, placements)])
     return Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))

@@ -6,12 +6,11 @@ computation, although there is room where they are computed. That keeps a link o
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llmrun.planner.choices import Candidates, Choice
+from llmrun.planner.problem import Problem
 from llmrun.planner.searches.search import Search
 
 TOLERANCE = 0.005
@@ -33,9 +32,9 @@ def settled(search: Search, most_s: float) -> Candidates:
         most_s: longer it must not take in any case.
     """
     best, most_s = search.best, min(most_s, search.best_s * (1 + TOLERANCE))
-    home = _homes(search.problem.choices)
+    home = _homes(search.problem)
     for _ in range(ROUNDS):
-        moving = np.flatnonzero(home[best.codes[0]] != best.codes[0])
+        moving = np.flatnonzero(home[np.arange(len(home)), best.codes[0]] != best.codes[0])
         tried = _growing(best, moving, home)
         found = np.flatnonzero(search.weigh_all(tried) <= most_s)
         if not len(found):
@@ -47,9 +46,18 @@ def settled(search: Search, most_s: float) -> Candidates:
     return best
 
 
-def _homes(choices: tuple[Choice, ...]) -> Ints:
-    """``(C,)``: for each choice the one that keeps the weights where a token is computed."""
-    return np.array([choices.index(replace(choice, home=choice.device)) for choice in choices])
+def _homes(problem: Problem) -> Ints:
+    """``(n, C)``: for each choice the one that keeps the weights where a token is computed, as they are if it may."""
+    rows = [[_home(problem.choices, code, allowed) for code in range(len(allowed))] for allowed in problem.allowed]
+    return np.array(rows)
+
+
+def _home(choices: tuple[Choice, ...], code: int, allowed: NDArray[np.bool_]) -> int:
+    now = choices[code]
+    if now.home == now.device:
+        return code
+    staying = (at for at, c in enumerate(choices) if allowed[at] and c.home == c.device == now.device)
+    return next((at for at in staying if choices[at].prefill_device == now.prefill_device), code)
 
 
 def _growing(best: Candidates, moving: Ints, home: Ints) -> Candidates:
@@ -65,5 +73,5 @@ def _single(best: Candidates, moving: Ints, home: Ints) -> Candidates:
 
 def _with(best: Candidates, moving: Ints, home: Ints, rows: NDArray[np.bool_]) -> Candidates:
     codes = np.repeat(best.codes, len(rows), axis=0)
-    codes[:, moving] = np.where(rows, home[codes[:, moving]], codes[:, moving])
+    codes[:, moving] = np.where(rows, home[moving, codes[:, moving]], codes[:, moving])
     return Candidates(codes, np.repeat(best.host_slots, len(rows)), np.repeat(best.gpu_slots, len(rows)))

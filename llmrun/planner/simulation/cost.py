@@ -6,13 +6,14 @@ Williams, Waterman & Patterson 2009, with the rate taken from a measured curve o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmrun.checkpoint.kept import kept_unit, layer_shape
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.formats import weight_format
 from llmrun.hardware.speeds import DeviceSpeed, LayerSpeed, Speeds, WeightSpeed
@@ -27,6 +28,9 @@ Ints = NDArray[np.int64]
 NO_LINK = -1
 
 LEAST_STARTUP_RATE = 0.05
+
+ROUNDED_BYTES_PER_S = 200e6
+"""Of plain weights, where rounding them was not measured: a slow core's."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ class Cost:
     Attributes:
         read_s: ``(n,)``, one read of a stage's weights from disk at full speed.
         streamed: ``(C,)`` whether every pass reads it.
-        in_ram: ``(C,)`` whether it lives in RAM, in memory of its own.
-        load_s: ``(n, C)``, the one copy to the GPU where it lives; 0 where it lives elsewhere.
+        in_ram: ``(C,)`` whether it lives in RAM as it was read, in memory of its own.
+        load_s: ``(n, C)``, what is done once with what passes the ring in RAM once: the copy to the GPU where it lives,
+            or rounding it to the format that it is kept in; 0 where it lives elsewhere.
         load_link: ``(C,)`` that GPU (from 0 on), or ``NO_LINK``.
         prefill: a pass over the prompt.
         decode: a pass over one token (of each sequence), at the mean length of the past.
@@ -81,13 +86,33 @@ class Cost:
     n_gpus: int
     idle_s: float = 0.0
 
+    @property
+    def loads(self) -> NDArray[np.bool_]:
+        """``(C,)`` whether it passes the ring in RAM in the first pass alone."""
+        once: NDArray[np.bool_] = ~self.streamed & ~self.in_ram
+        return once
+
+    @property
+    def first_s(self) -> Floats:
+        """``(n, C)``, the computation in a first pass over a prompt, with the rounding before it."""
+        found: Floats = self.prefill.compute_s + self.load_s * (self.load_link == NO_LINK)
+        return found
+
     def after_waiting(self, idle_s: float) -> Cost:
         """The costs of a first request ``idle_s`` after the engine is ready."""
         return replace(self, idle_s=idle_s)
 
 
-def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[Choice], gpus: Sequence[str]) -> Cost:
-    """The costs of all choices.
+def cost(
+    spec: ModelSpec,
+    speeds: Speeds,
+    workload: Workload,
+    choices: Sequence[Choice],
+    gpus: Sequence[str],
+    *,
+    fine: bool = True,
+) -> Cost:
+    """The costs of all choices; ``fine`` as ``kernels.multiply`` has it.
 
     Raises:
         KeyError: a GPU of the choices was not measured.
@@ -96,14 +121,13 @@ def cost(spec: ModelSpec, speeds: Speeds, workload: Workload, choices: Sequence[
     read_s = np.array([read_seconds(unit, speeds) for unit in units])
     homes = [choice.home for choice in choices]
     link_of = {gpu: index for index, gpu in enumerate(gpus)}
-    load = np.array([[copy_seconds(unit, speeds, home) if is_gpu(home) else 0.0 for home in homes] for unit in units])
-    prompt = _Pass(spec, speeds, workload, prompt=True)
-    token = _Pass(spec, speeds, workload, prompt=False)
+    own = {name: speeds.layer(layer_shape(spec, name, fine=fine)) for name in {choice.kept for choice in choices}}
+    prompt, token = (_Pass(spec, speeds, workload, own, prompt=is_prompt) for is_prompt in (True, False))
     return Cost(
         read_s=read_s,
         streamed=np.array([home == DISK for home in homes]),
-        in_ram=np.array([home == CPU for home in homes]),
-        load_s=load,
+        in_ram=np.array([choice.home == CPU and choice.kept is None for choice in choices]),
+        load_s=np.array([[prompt.load_s(unit, choice) for choice in choices] for unit in units]),
         load_link=np.array([link_of.get(home, NO_LINK) for home in homes]),
         prefill=prompt.cost(units, choices, link_of),
         decode=token.cost(units, choices, link_of),
@@ -133,6 +157,13 @@ def copy_seconds(unit: UnitSpec, speeds: Speeds, gpu: str) -> float:
     link = speeds.device(gpu).link
     assert link, f"{gpu} has no link"
     return unit.buffer_bytes / link.h2d_pinned_bytes_per_s.p50 + link.latency_s
+
+
+def rounding_seconds(unit: UnitSpec, kept: UnitSpec, own: LayerSpeed | None) -> float:
+    """Rounding a unit's plain matrices to the formats of ``kept``; as its own layers took, where that was measured."""
+    if own and own.rounding_s:
+        return own.rounding_s * kept.nbytes / own.nbytes
+    return unit.nbytes / ROUNDED_BYTES_PER_S
 
 
 def weight_bytes_per_s(device: DeviceSpeed, fmt: str, tokens: int) -> float:
@@ -170,7 +201,14 @@ class _Pass:
     spec: ModelSpec
     speeds: Speeds
     workload: Workload
+    own: Mapping[str | None, LayerSpeed | None]  # measured layers, by the format that they are kept in
     prompt: bool
+
+    def load_s(self, unit: UnitSpec, choice: Choice) -> float:
+        """What is done once with a unit that stays, when it has come in."""
+        if choice.kept:
+            return rounding_seconds(unit, kept_unit(unit, choice.kept), self.own[choice.kept])
+        return copy_seconds(unit, self.speeds, choice.home) if is_gpu(choice.home) else 0.0
 
     def cost(self, units: Sequence[UnitSpec], choices: Sequence[Choice], link_of: dict[str, int]) -> PassCost:
         devices = [choice.prefill_device if self.prompt else choice.device for choice in choices]
@@ -187,9 +225,10 @@ class _Pass:
         )
 
     def _compute_s(self, unit: UnitSpec, choice: Choice) -> float:
-        """A stage on the device that the choice gives it in this kind of pass."""
+        """A stage on the device that the choice gives it in this kind of pass, in the format that it is kept in."""
+        unit, own = kept_unit(unit, choice.kept), self.own[choice.kept]
         device = self.speeds.device(choice.prefill_device if self.prompt else choice.device)
-        total_s = sum(self._chunk_s(unit, device, past, tokens) for past, tokens in self._chunks(unit))
+        total_s = sum(self._chunk_s(unit, own, device, past, tokens) for past, tokens in self._chunks(unit))
         if choice.home == DISK and device.device == CPU:
             total_s += self._stolen_s(unit, device)
         return total_s + (self._visit_s(unit, choice) if self.prompt and choice.splits else 0.0)
@@ -205,10 +244,9 @@ class _Pass:
         begins = range(0, work.prompt_tokens, step)
         return [(work.past_tokens + begin, min(step, work.prompt_tokens - begin)) for begin in begins]
 
-    def _chunk_s(self, unit: UnitSpec, device: DeviceSpeed, past: int, tokens: int) -> float:
+    def _chunk_s(self, unit: UnitSpec, own: LayerSpeed | None, device: DeviceSpeed, past: int, tokens: int) -> float:
         rows = tokens * self.workload.batch
-        own = self.speeds.layer(self.spec.layer_shape) if device.device == CPU else None
-        if own and unit.kind is UnitKind.LAYER:
+        if own and device.device == CPU and unit.kind is UnitKind.LAYER:
             return layer_seconds(own, rows) * unit.nbytes / own.nbytes + self._past_s(own, unit, device, past, tokens)
         seconds = self._linear_s(unit, device, rows)
         if unit.kind is UnitKind.LAYER:

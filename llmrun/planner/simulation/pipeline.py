@@ -115,12 +115,12 @@ class State:
 
 
 def make_flow(cost: Cost, kind: PassCost, codes: Ints, *, cold: bool = False) -> Flow:
-    """One kind of pass for codes ``(A, n)``; ``cold``: the first one, in which GPUs load what lives there."""
+    """One kind of pass for codes ``(A, n)``; ``cold``: the first one, over a prompt, in which what stays comes in."""
     columns = np.ascontiguousarray(codes.T)
-    loads = (cost.load_link != NO_LINK) & cold
+    loads = cost.loads & cold
     link = np.where(loads, cost.load_link, kind.link)
     through = cost.streamed | loads
-    compute_s = _gather(kind.compute_s, columns)
+    compute_s = _gather(cost.first_s if cold else kind.compute_s, columns)
     read_s = _gather(cost.read_s[:, None] * through, columns)
     ring, frees = _mask(through, columns), _mask(through & (link == NO_LINK), columns)
     hops = _hops(kind, columns) if cost.n_gpus else [None] * len(columns)

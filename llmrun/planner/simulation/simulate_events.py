@@ -179,7 +179,8 @@ class _Run:
             return
         work = self._to_compute.pop(0)
         self._chain_idle = False
-        seconds = self._passes[work[0]].compute_s[work[1], self._codes[work[1]]]
+        table = self._cost.first_s if self._is_first(work) else self._passes[work[0]].compute_s
+        seconds = table[work[1], self._codes[work[1]]]
         self._at(self._now + float(seconds), partial(self._has_computed, work))
 
     def _is_there(self, work: Work) -> bool:
