@@ -17,8 +17,9 @@ from llmrun.checkpoint.recipe import TRANSPOSED_FAMILIES
 from llmrun.checkpoint.schemes import Layout, Scheme
 from llmrun.checkpoint.shards import read_tensors
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec
+from llmrun.checkpoint.written import laid_out
 from llmrun.errors import CheckpointError
-from llmrun.formats import packed_bytes
+from llmrun.formats import packed_bytes, weight_format
 
 BLOCK = 32
 REPACKED = "repacked://"
@@ -124,15 +125,10 @@ def read_source(files: Files, config: ModelConfig, scheme: Scheme) -> Source:
     return Source(scheme, *find_matrices(read_tensors(files), scheme, files, config.torch_dtype))
 
 
-def laid_out(spec: ModelSpec) -> ModelSpec:
-    """``spec`` with its tensors one after another in a file that is not there yet; so it cannot be run."""
-    end = 0
-    placed: dict[str, TensorSpec] = {}
-    for tensor in dict.fromkeys((*(t for unit in spec.units for t in unit.tensors), spec.embedding)):
-        placed[tensor.name] = replace(tensor, file="model.safetensors", offset=end)
-        end += tensor.nbytes
-    units = tuple(replace(unit, tensors=tuple(placed[t.name] for t in unit.tensors)) for unit in spec.units)
-    return replace(spec, folder=f"{REPACKED}{spec.folder}", units=units, embedding=placed[spec.embedding.name])
+def as_repacked(spec: ModelSpec) -> ModelSpec:
+    """``spec``, whose matrices are what they become, with every tensor where it will be; it cannot be run."""
+    formats = {tensor.name: weight_format(tensor.dtype) for unit in spec.units for tensor in unit.tensors}
+    return laid_out(spec, formats, f"{REPACKED}{spec.folder}")
 
 
 def _matrix(

@@ -12,7 +12,7 @@ from llmrun.checkpoint.duplicate import same_samples
 from llmrun.checkpoint.files import Files, LocalFiles
 from llmrun.checkpoint.float8 import float8_of, with_scales
 from llmrun.checkpoint.grouping import Groups, by_place, check_complete, group
-from llmrun.checkpoint.integers import laid_out, read_source
+from llmrun.checkpoint.integers import as_repacked, read_source
 from llmrun.checkpoint.quantised import quantization_in, scheme_in
 from llmrun.checkpoint.schemes import Scheme
 from llmrun.checkpoint.shards import read_tensors
@@ -77,7 +77,7 @@ def spec_from_headers(files: Files, *, name: str, trust_remote_code: bool = Fals
             UnitSpec("head", UnitKind.HEAD, None, head, 2 * _matrix_params(head)),
         ),
     )
-    return laid_out(spec) if scheme else spec
+    return as_repacked(spec) if scheme else spec
 
 
 def _repacked(files: Files, config: ModelConfig, scheme: Scheme) -> dict[str, TensorSpec]:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from llmrun.checkpoint.written import INDEX, Shard, index
 from llmrun.errors import Interrupted, UsageError
 from llmrun.hub.disk import check_room, writing
 from llmrun.hub.store import RECORD_FILE, Record, sync
 from llmrun.quantize.companions import copy_companions, write_config
-from llmrun.quantize.shards import INDEX, Shard, index
 from llmrun.quantize.writer import Make, write_shard
 from llmrun.units import MIB
 

@@ -17,6 +17,7 @@ from llmrun.checkpoint.files import LocalFiles
 from llmrun.checkpoint.integers import Matrix, Source, broken_quantized, read_source
 from llmrun.checkpoint.quantised import scheme_in
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec
+from llmrun.checkpoint.written import SHARD_BYTES, Piece, shards
 from llmrun.formats import weight_format
 from llmrun.hub.store import Record
 from llmrun.kernels.reference import PLAIN_DTYPES
@@ -24,7 +25,6 @@ from llmrun.quantize.job import Job, Prepare, made_from
 from llmrun.quantize.layouts import Unpacked, unpacker
 from llmrun.quantize.layouts.blocks import encode
 from llmrun.quantize.layouts.unpacked import ROWS_TOGETHER
-from llmrun.quantize.shards import SHARD_BYTES, Piece, shards
 from llmrun.quantize.writer import Make, not_finite, stored_bytes
 
 _DTYPES = PLAIN_DTYPES | {"I8": torch.int8, "I32": torch.int32, "I64": torch.int64}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from llmrun.quantize.shards import Shard
+from llmrun.checkpoint.written import Shard
 from llmrun.units import format_bytes
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.recipe import Recipe, formats
 from llmrun.checkpoint.spec import ModelSpec
+from llmrun.checkpoint.written import SHARD_BYTES, shards
 from llmrun.hub.store import Record
 from llmrun.quantize.importance import load_importance, save_importance
 from llmrun.quantize.job import Job, Prepare, made_from
-from llmrun.quantize.shards import SHARD_BYTES, shards
 from llmrun.quantize.writer import Make, rounded
 
 _IMPORTANCE = ".importance.safetensors"

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec
+from llmrun.checkpoint.written import Piece, Shard
 from llmrun.errors import CheckpointError
 from llmrun.formats import weight_format
 from llmrun.kernels.reference import dequantise
 from llmrun.quantize.rounding import quantise
-from llmrun.quantize.shards import Piece, Shard
 
 BYTES_PER_WEIGHT = 12  # of a chunk at work: as read, as float32, its finiteness, the result
 LEAST_CHUNK_WEIGHTS = 1 << 20

@@ -1,4 +1,4 @@
-"""The safetensors files of a quantised checkpoint, described before a weight is read: names, headers, sizes.
+"""The safetensors files of a checkpoint that llmrun writes, described before a weight is read: names, headers, sizes.
 
 A tensor in blocks is U8 of shape (rows, row_bytes); `llmrun.formats` in the header's metadata is a JSON object that
 gives the format of each of these. All else is as it was. So the length of every file is known from the start.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from llmrun.checkpoint.packed import FORMATS_KEY
 from llmrun.checkpoint.spec import ModelSpec, TensorSpec
 from llmrun.formats import WeightFormat
 from llmrun.units import MIB
 
-FORMATS_KEY = "llmrun.formats"
 SHARD_BYTES = 512 * MIB  # a file is written anew after an interruption
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -96,6 +96,18 @@ def shards(spec: ModelSpec, formats: Mapping[str, WeightFormat], shard_bytes: in
         files[-1] += pieces
         filled_bytes += nbytes
     return tuple(Shard(_file(number, len(files)), tuple(pieces)) for number, pieces in enumerate(files, 1))
+
+
+def laid_out(spec: ModelSpec, formats: Mapping[str, WeightFormat], folder: str) -> ModelSpec:
+    """``spec`` with its tensors where they will be once these files are written, as ``read_spec`` will say it."""
+    placed: dict[str, TensorSpec] = {}
+    for shard in shards(spec, formats):
+        at = len(shard.header)
+        for piece in shard.pieces:
+            placed[piece.tensor.name] = replace(piece.tensor, file=shard.file, offset=at)
+            at += piece.nbytes
+    units = tuple(replace(unit, tensors=tuple(placed[t.name] for t in unit.tensors)) for unit in spec.units)
+    return replace(spec, folder=folder, units=units, embedding=placed[spec.embedding.name])
 
 
 def index(files: Sequence[Shard]) -> dict[str, object]:
