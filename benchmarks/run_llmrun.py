@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from common import Answer, Report, model_folder, note, print_report, process_counters
 
+from llmrun.settings import LOSSLESS, Precision, Quality
 from llmrun.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class ImportTimes:
 
 
 @contextmanager
-def running(model: str, ram_bytes: int | None, context_tokens: int | None = None) -> Iterator[Running]:
+def running(
+    model: str, ram_bytes: int | None, context_tokens: int | None = None, precision: Precision = LOSSLESS
+) -> Iterator[Running]:
     """What ``cli.run.start`` and ``engine.start`` do, in their order: plan, start the readers, import, build."""
     from llmrun.checkpoint import read_spec
     from llmrun.cli.machine import budget_on, this_machine
@@ -63,7 +66,7 @@ def running(model: str, ram_bytes: int | None, context_tokens: int | None = None
     spec = read_spec(model_folder(model))
     workload = workload_within(spec, context_tokens, None, None)
     machine = this_machine(spec, note, may_measure=True)
-    plan = make_plan(spec, workload, budget_on(machine, ram_bytes, 0, note), machine.speeds)
+    plan = make_plan(spec, workload, budget_on(machine, ram_bytes, 0, note), machine.speeds, precision=precision)
     keep_heap()
     host = HostWeights(spec, plan)
     import_s: list[float] = []
@@ -177,6 +180,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("--ram", type=parse_bytes, metavar="SIZE")
     parser.add_argument("--context", type=int)
+    parser.add_argument("--quality", type=Quality, default=Quality.LOSSLESS)
     parser.add_argument("-p", "--prompt", action="append", required=True)
     parser.add_argument("--prompt-tokens", type=int, help="cut each prompt to so many tokens")
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
@@ -184,7 +188,7 @@ def main() -> int:
     parser.add_argument("--ignore-end", action="store_true", help="go on after the model's end token")
     parser.add_argument("--logits", action="store_true", help="tell the likeliest five tokens each time")
     args = parser.parse_args()
-    with running(args.model, args.ram, args.context) as run:
+    with running(args.model, args.ram, args.context, Precision(args.quality)) as run:
         if args.ignore_end:
             run.engine.tokenizer.end_token_ids = frozenset()
         prompts = [encode(run.engine, prompt, chat=args.chat)[: args.prompt_tokens] for prompt in args.prompt]

@@ -2,12 +2,13 @@
 
     python benchmarks/same_text.py FOLDER                               # llmrun and transformers in fp32
     python benchmarks/same_text.py FILE.gguf --llama-server BIN         # and llama.cpp on the same file
+    ... --quality balanced                                              # and llmrun with another quality
 
 The prompts are bare texts, given to each as llmrun's tokens. For each pair of tools: the first token that differs, and
 how far apart either sees its two likeliest there (logits, of which llama.cpp tells the logarithm of the softmax: their
 differences are the same). Over all positions where two tools have seen the same text, *the gap moves* by the
-difference of what the two say of it. A first difference is a **near-tie** where the gap is less than the most that
-it moves anywhere else: rounding alone decides there. transformers unpacks a GGUF file into floats.
+difference of what the two say of it. A first difference is a **near-tie** where it moved by no more (that is the sum
+of the two gaps) than it does elsewhere: rounding alone decides there. transformers unpacks a GGUF file into floats.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from common import argument_parser, model_folder, note, print_host, run_tool, table, write_samples
@@ -150,9 +151,14 @@ def verdict(pair: Pair, most: float) -> str:
     if not pair.differs:
         return f"equal ({pair.shorter})"
     gaps = pair.gaps()
-    near = any(gap is not None and gap < most for gap in gaps)
+    near = all(gap is not None for gap in gaps) and sum(gap or 0 for gap in gaps) <= most
     said = " and ".join("not of the five" if gap is None else f"{gap:.4f}" for gap in gaps)
     return f"token {pair.same_tokens + 1}: {said}{' (near-tie)' if near else ' (NOT A TIE)'}"
+
+
+def moved(moves: Sequence[float]) -> str:
+    """How far gaps move, in words."""
+    return f"median {median(moves):.4f}, 95 % {quantiles(moves, n=20)[-1]:.4f}, most {max(moves):.4f}"
 
 
 def compare(told: Mapping[str, Sequence[Told]]) -> tuple[list[str], list[list[str]]]:
@@ -162,7 +168,7 @@ def compare(told: Mapping[str, Sequence[Told]]) -> tuple[list[str], list[list[st
         pairs = [Pair(*both) for both in zip(told[one], told[other], strict=True)]
         moves = [move for pair in pairs for move in pair.moves()]
         equal = sum(not pair.differs for pair in pairs)
-        ends = [f"{equal} of {len(pairs)} equal", f"median {median(moves):.4f}, most {max(moves):.4f}"]
+        ends = [f"{equal} of {len(pairs)} equal", moved(moves)]
         columns[f"{one} / {other}"] = [verdict(pair, max(moves)) for pair in pairs] + ends
     names = [prompt[:24].replace("\n", " ") + "..." for prompt in PROMPTS] + ["all", "the gap moves by"]
     return ["prompt", *columns], [list(row) for row in zip(names, *columns.values(), strict=True)]
@@ -174,6 +180,7 @@ def main() -> int:
     parser.add_argument("model", help="folder, alias, hub id or .gguf file")
     parser.add_argument("--llama-server", type=Path, help="llama.cpp's, to run it on the same .gguf file")
     parser.add_argument("--gguf", help="the file that it runs (default: the model)")
+    parser.add_argument("--quality", help="run llmrun with this one as well")
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -184,6 +191,8 @@ def main() -> int:
     note("transformers")
     told["fp32"], same = by_script("run_transformers.py", args.model, args.new, "--dtype", "float32")
     assert prompts == same, "the two were asked different things"
+    if args.quality:
+        told[args.quality], _ = by_script("run_llmrun.py", args.model, args.new, "--quality", args.quality)
     if args.llama_server:
         note("llama.cpp")
         with server(args.llama_server, args.gguf or args.model, args.threads) as address:
