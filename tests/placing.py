@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from labelled_devices import LabelledAccelerator, LabelledDevices
@@ -20,7 +21,7 @@ from llmrun.runtime.accelerator import Accelerator, EmulatedAccelerator
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
-from llmrun.settings import Budget, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Workload
 from llmrun.units import GIB
 
 PLACES = {letter: place for place, letter in LETTERS.items()} | {
@@ -28,15 +29,24 @@ PLACES = {letter: place for place, letter in LETTERS.items()} | {
     "q": ("cpu", "cpu", "gpu:1"),
     "v": ("disk", "cpu", "gpu:0"),  # streamed from disk, to another device in a prefill
     "w": ("disk", "cpu", "gpu:1"),
+    "8": ("cpu", "cpu", None, "q8"),  # resident in RAM in fewer bits
+    "4": ("cpu", "cpu", None, "q4"),
 }
-TIED_EMBEDDING = {"R": "R", "d": "d", "0": "0", "1": "1", "a": "R", "b": "R", "x": "d", "y": "d"}
+TIED_EMBEDDING = {"R": "R", "8": "R", "4": "R", "d": "d", "0": "0", "1": "1", "a": "R", "b": "R", "x": "d", "y": "d"}
 
 
-def plan_of(spec: ModelSpec, letters: str, workload: Workload | None = None, slots: Slots = DEFAULT_SLOTS) -> Plan:
+def plan_of(
+    spec: ModelSpec,
+    letters: str,
+    workload: Workload | None = None,
+    slots: Slots = DEFAULT_SLOTS,
+    precision: Precision = LOSSLESS,
+) -> Plan:
     """A plan with one letter a unit: embedding, rest, the layers, head."""
     assert len(letters) == len(spec.units)
     placements = [Placement(unit.name, *PLACES[letter]) for unit, letter in zip(spec.units, letters, strict=True)]
-    return plan_with(spec, placements, workload or Workload(context_tokens=64, prefill_chunk_tokens=16), slots)
+    workload = workload or Workload(context_tokens=64, prefill_chunk_tokens=16)
+    return replace(plan_with(spec, placements, workload, slots), precision=precision)
 
 
 def plan_with(spec: ModelSpec, placements: Sequence[Placement], workload: Workload, slots: Slots) -> Plan:

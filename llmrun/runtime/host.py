@@ -18,7 +18,7 @@ from llmrun.errors import Interrupted, LlmrunError
 from llmrun.hardware.buffer import allocate
 from llmrun.hardware.direct_io import BLOCK_BYTES, READERS, WeightFile
 from llmrun.planner.memory import passes_host_ring
-from llmrun.planner.plan import CPU, Plan, is_gpu
+from llmrun.planner.plan import CPU, Plan
 
 POLL_S = 0.1
 """How often a waiting thread looks whether it was told to stop."""
@@ -133,7 +133,7 @@ class HostWeights:
             if unit not in self._resident:
                 fetch = self._fetches[unit].popleft()
                 self._recycle(fetch)
-                if is_gpu(self._plan.placement(unit).home):
+                if self._plan.placement(unit).comes_once:
                     self._delivered.add(unit)
 
     @property
@@ -177,13 +177,13 @@ class HostWeights:
                 if wanted and unit.name not in self._delivered and not self._is_under_way(unit.name):
                     again = True
                     yield unit
-                again = again or (passes_host_ring(placement, unit) and not is_gpu(placement.home))
+                again = again or (passes_host_ring(placement, unit) and not placement.comes_once)
             if not again:
                 return
 
     def _is_under_way(self, unit: str) -> bool:
-        """Whether a fetch is running or done that is needed once: of a resident unit, or of one going to a GPU."""
-        once = unit in self._resident or is_gpu(self._plan.placement(unit).home)
+        """Whether a fetch is running or done that is needed once: of a resident unit, or of one that goes elsewhere."""
+        once = unit in self._resident or self._plan.placement(unit).comes_once
         return once and bool(self._fetches[unit])
 
     def _ready(self, unit: str) -> _Fetch | None:
@@ -270,8 +270,8 @@ class HostWeights:
 
 
 def _resident_memory(spec: ModelSpec, plan: Plan, layouts: dict[str, UnitLayout]) -> dict[str, memoryview]:
-    """One region for all units that live in RAM, so that huge pages cost no rounding for each."""
-    units = [p.unit for p in plan.placements if p.home == CPU and spec.unit(p.unit).tensors]
+    """One region for all units that live in RAM as they are, so that huge pages cost no rounding for each."""
+    units = [p.unit for p in plan.placements if p.home == CPU and not p.comes_once and spec.unit(p.unit).tensors]
     region = allocate(sum(layouts[unit].nbytes for unit in units))
     memory, offset = {}, 0
     for unit in units:

@@ -22,6 +22,7 @@ from llmrun.planner.plan import CPU, Plan, is_gpu
 from llmrun.runtime.accelerator import Accelerator
 from llmrun.runtime.device import DeviceWeights
 from llmrun.runtime.host import HostWeights
+from llmrun.runtime.kept import KeptWeights
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.rows import EmbeddingRows
 from llmrun.runtime.views import as_tensor, embedding_rows, unit_views
@@ -70,6 +71,8 @@ class Residency:
         self._kinds_differ = any(p.prefill_device != p.device for p in plan.placements)
         self._prefill = True
         self._prefill_expected = True
+        self._kept = KeptWeights(spec, plan)
+        self._fine = plan.precision.quality.fine
         self._permanent: dict[str, dict[str, torch.Tensor]] = {}
         self._held: dict[str, dict[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
@@ -226,7 +229,10 @@ class Residency:
         waited_s = time.monotonic() - began_s
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
-        weights = unit_views(memory, self._host.layout(unit), self.dtype(unit))
+        there = self._host.layout(unit)
+        if self._placements[unit].kept:
+            memory, there = self._kept.keep(unit, memory, there)
+        weights = unit_views(memory, there, self.dtype(unit), fine=self._fine)
         if self._is_home(unit):
             self._permanent[unit] = weights
         return weights
@@ -240,11 +246,14 @@ class Residency:
 
     def _embedding_in_memory(self, owner: str) -> torch.Tensor | None:
         """The whole matrix, where it is resident on the device that computes it or lives in RAM and has come in."""
+        if self._placements[owner].kept:
+            return None  # its rows stay as they are in the file, in the first pass as in the next
         if owner not in self._permanent:
             memory = self._host.peek(owner)
             if memory is None:
                 return None
-            views = unit_views(as_tensor(memory), self._host.layout(owner), compute_dtype(self._spec, CPU))
+            dtype = compute_dtype(self._spec, CPU)
+            views = unit_views(as_tensor(memory), self._host.layout(owner), dtype, fine=self._fine)
             if not self._placements[owner].resident:
                 return views[self._spec.embedding.name]
             self._permanent[owner] = views

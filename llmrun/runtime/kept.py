@@ -1,0 +1,56 @@
+"""Units that stay in RAM in fewer bits than the file has: rounded when they come in, each into memory of its own."""
+
+from __future__ import annotations
+
+import torch
+
+from llmrun.checkpoint.kept import kept_unit
+from llmrun.checkpoint.layout import TensorView, UnitLayout, layout
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.formats import weight_format
+from llmrun.hardware.buffer import allocate
+from llmrun.kernels.multiply import plain
+from llmrun.kernels.reference import PLAIN_DTYPES
+from llmrun.planner.plan import Plan
+from llmrun.quantize.rounding import quantise
+
+CHUNK_WEIGHTS = 1 << 21  # rounded at once: enough for all threads
+
+
+class KeptWeights:
+    """The memory of a plan's kept units, allocated once, touched as they are rounded."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        kept = [placement for placement in plan.placements if placement.kept]
+        self._layouts = {p.unit: layout(kept_unit(spec.unit(p.unit), p.kept)) for p in kept}
+        region = torch.frombuffer(allocate(self.nbytes), dtype=torch.uint8) if kept else torch.empty(0)
+        sizes = [there.nbytes for there in self._layouts.values()]
+        self._memory = dict(zip(self._layouts, region.split(sizes) if kept else (), strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them."""
+        return sum(there.nbytes for there in self._layouts.values())
+
+    def keep(self, unit: str, memory: torch.Tensor, read: UnitLayout) -> tuple[torch.Tensor, UnitLayout]:
+        """A unit whose bytes, as they were read, are in ``memory``: where it is kept, and how it lies there."""
+        kept, own = self._layouts[unit], self._memory[unit]
+        for before, after in zip(read.views, kept.views, strict=True):
+            source, target = (
+                where[view.buffer_offset :][: view.nbytes] for where, view in ((memory, before), (own, after))
+            )
+            if before.dtype == after.dtype:
+                target.copy_(source)
+            else:
+                _round(source, before, target, after.dtype)
+        return own, kept
+
+
+def _round(source: torch.Tensor, matrix: TensorView, target: torch.Tensor, dtype: str) -> None:
+    """A matrix, some rows at a time."""
+    rows, columns = matrix.shape
+    before, after = source.view(rows, -1), target.view(rows, -1)
+    step = max(1, CHUNK_WEIGHTS // columns)
+    for begin in range(0, rows, step):
+        weights = plain(before[begin : begin + step], PLAIN_DTYPES[matrix.dtype])
+        after[begin : begin + step] = quantise(weight_format(dtype), weights)
