@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmrun.checkpoint.integers import Matrix
 from llmrun.checkpoint.schemes import Layout
-from llmrun.quantize.layouts.words import AWQ_SHIFTS, along_columns, along_rows, shifted
+from llmrun.quantize.layouts.words import along_columns, along_rows, awq_columns
 
 ROWS_TOGETHER = 8
 """Rows are asked for in multiples of so many, since AWQ has so many in a word."""
@@ -55,7 +55,7 @@ def _codes(matrix: Matrix, integers: Tensor, rows: slice) -> Tensor:
     if layout is Layout.GPTQ:
         return along_rows(integers[:, rows].t(), bits)
     words = integers[:, rows.start // ROWS_TOGETHER : -(-rows.stop // ROWS_TOGETHER)]
-    return shifted(words, AWQ_SHIFTS).t()
+    return awq_columns(words)
 
 
 def _zeros(matrix: Matrix, zeros: Tensor | None) -> Tensor:
@@ -68,8 +68,8 @@ def _zeros(matrix: Matrix, zeros: Tensor | None) -> Tensor:
     if scheme.layout is Layout.PACKED:
         return along_columns(zeros, scheme.bits)[: matrix.rows]
     if scheme.layout is Layout.AWQ:
-        return shifted(zeros, AWQ_SHIFTS).t()
-    # GPTQ's first format stored one less, and a zero of 0 as the largest number: AutoGPTQ masks after it adds
+        return awq_columns(zeros)
+    # GPTQ's first format stores one less; of a zero of 0 that is all bits, which are masked after one is added
     stored = along_rows(zeros, scheme.bits).t()[: matrix.rows]
     return torch.bitwise_and(stored + scheme.zero_offset, 2 * middle - 1)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -24,7 +22,8 @@ def along_columns(words: Tensor, bits: int) -> Tensor:
     return along_rows(words.t(), bits).t()
 
 
-def shifted(words: Tensor, shifts: Sequence[int]) -> Tensor:
-    """Four-bit integers, uint8 (rows, 8 n), of ``words``, int32 (rows, n), each at its shift."""
-    numbers = words.unsqueeze(2) >> torch.tensor(shifts, dtype=torch.int32)
-    return (numbers & 0x0F).to(torch.uint8).flatten(1)
+def awq_columns(words: Tensor) -> Tensor:
+    """The integers of four bits, uint8 (8 n, rows), of ``words``, int32 (rows, n): a row of the result was a column."""
+    shifts = torch.tensor(AWQ_SHIFTS, dtype=torch.int32).reshape(1, -1, 1)
+    numbers = words.t().contiguous().unsqueeze(1) >> shifts
+    return (numbers & 0x0F).to(torch.uint8).flatten(0, 1)
