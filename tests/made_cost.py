@@ -39,10 +39,14 @@ def made_cost(
     lead: float = 0.0,
     token: float = 0.0,
     idle: float = 0.0,
+    rounding: Seconds = (),
 ) -> Cost:
-    """``read[stage]``, ``copy[stage]``, and for each device (the CPU first) the computation ``[device][stage]``."""
+    """``read[stage]``, ``copy[stage]``, and for each device (the CPU first) the computation ``[device][stage]``.
+
+    With ``rounding[stage]`` there is one more choice, to keep a stage in RAM in another format.
+    """
     gpus = GPUS[: len(decode) - 1]
-    choices = all_choices(gpus)
+    choices = all_choices(gpus, ["q8"] if len(rounding) else ())
     copies = np.array(copy if len(copy) else [0.0] * len(read))[:, None]
 
     def one_pass(compute: Sequence[Seconds], devices: list[str]) -> PassCost:
@@ -60,8 +64,8 @@ def made_cost(
     return Cost(
         read_s=np.array(read, dtype=float),
         streamed=np.array([home == DISK for home in homes]),
-        in_ram=np.array([home == CPU for home in homes]),
-        load_s=copies * np.array([is_gpu(home) for home in homes]),
+        in_ram=np.array([choice.home == CPU and not choice.kept for choice in choices]),
+        load_s=copies * np.array([is_gpu(home) for home in homes]) + _rounded(rounding, choices),
         load_link=np.array([gpus.index(home) if is_gpu(home) else NO_LINK for home in homes]),
         prefill=one_pass(decode if prefill is None else prefill, [choice.prefill_device for choice in choices]),
         decode=one_pass(decode, [choice.device for choice in choices]),
@@ -72,6 +76,10 @@ def made_cost(
         n_gpus=len(gpus),
         idle_s=idle,
     )
+
+
+def _rounded(rounding: Seconds, choices: Sequence[Choice]) -> np.ndarray:
+    return np.array(rounding)[:, None] * [c.kept is not None for c in choices] if len(rounding) else np.zeros(1)
 
 
 def codes_of(letters: str, n_gpus: int) -> list[int]:

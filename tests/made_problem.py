@@ -15,15 +15,18 @@ from llmrun.planner.choices import Candidates
 from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Objective, Problem, make_problem
 from llmrun.planner.scenarios import Bandwidth, scenarios, slower
-from llmrun.settings import Budget, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
 from llmrun.units import MIB
 
 OBJECTIVES = tuple(Objective)
+PRECISIONS = (*map(Precision, Quality), Precision(format="q4"), Precision(Quality.SMALL, "q8"))
 
 
-def draw_problem(seed: int, n_layers: int, n_gpus: int, *, robust: bool = False) -> Problem:
+def draw_problem(
+    seed: int, n_layers: int, n_gpus: int, *, robust: bool = False, precision: Precision = LOSSLESS
+) -> Problem:
     random = np.random.default_rng(seed)
-    spec = _spec(random, n_layers)
+    spec = _spec(random, n_layers, 256 if precision.kept_formats else 1)
     gpus = [f"gpu:{k}" for k in range(n_gpus)]
     devices = (
         CPU_SPEED,
@@ -35,7 +38,7 @@ def draw_problem(seed: int, n_layers: int, n_gpus: int, *, robust: bool = False)
     ram = process_bytes(spec, workload) + beside + int(random.uniform(0.0, 1.2) * spec.nbytes)
     vram = {gpu: max(MIB, CUDA_CONTEXT_BYTES + beside + int(random.uniform(-0.1, 1.0) * spec.nbytes)) for gpu in gpus}
     given = scenarios(speeds) if robust else (speeds,)
-    return make_problem(spec, workload, Budget(ram, vram), given, OBJECTIVES[seed % len(OBJECTIVES)])
+    return make_problem(spec, workload, Budget(ram, vram), given, OBJECTIVES[seed % len(OBJECTIVES)], precision)
 
 
 def every_candidate(problem: Problem) -> Candidates:
@@ -56,13 +59,13 @@ def any_candidates(problem: Problem, seed: int, count: int) -> Candidates:
     return Candidates(codes, random.choice(HOST_SLOTS, count), random.choice(GPU_SLOTS, count))
 
 
-def _spec(random: np.random.Generator, n_layers: int) -> ModelSpec:
+def _spec(random: np.random.Generator, n_layers: int, columns: int) -> ModelSpec:
     size = int(random.uniform(10, 300)) * MIB
     kinds = {"alike": [1.0], "two": [1.0, random.uniform(0.3, 3)], "unlike": random.uniform(0.3, 2, n_layers).tolist()}
     factors = kinds[str(random.choice(list(kinds)))]
     sizes = [int(size * factors[layer % len(factors)]) // 4096 * 4096 for layer in range(n_layers)]
     head = int(random.uniform(0.2, 3) * size) // 4096 * 4096
-    spec = model(sizes, head, kv_bytes_per_token=int(random.choice([0, 1024, 65536])))
+    spec = model(sizes, head, kv_bytes_per_token=int(random.choice([0, 1024, 65536])), columns=columns)
     used = float(random.choice([0.2, 1.0]))  # of the weights, for one token
     units = tuple(replace(unit, flops_per_token=int(unit.nbytes * used)) for unit in spec.units)
     return replace(spec, units=units)

@@ -30,15 +30,25 @@ def model(
     tied: bool = False,
     kv_bytes_per_token: int = 1024,
     windows: Sequence[int | None] = (),
+    columns: int = 1,
 ) -> ModelSpec:
     """A model whose layers have those sizes; embedding and head are as large as each other (one matrix if tied).
 
-    All of a layer is matrices of two bytes a weight: two FLOPs a weight are as many as it has bytes.
+    All of a layer is one matrix of two bytes a weight: two FLOPs a weight are as many as it has bytes. ``columns``: of
+    the matrices; with a multiple of 32 they can be rounded to blocks of integers.
     """
-    head = _tensor("head", head_bytes)
-    embedding = head if tied else _tensor("embedding", head_bytes)
+    head = _tensor("head", head_bytes, columns)
+    embedding = head if tied else _tensor("embedding", head_bytes, columns)
     layers = [
-        UnitSpec(f"layer {n}", UnitKind.LAYER, n, (_tensor(f"layer {n}", nbytes),), nbytes, kv_bytes_per_token, window)
+        UnitSpec(
+            f"layer {n}",
+            UnitKind.LAYER,
+            n,
+            (_tensor(f"layer {n}", nbytes, columns),),
+            nbytes,
+            kv_bytes_per_token,
+            window,
+        )
         for n, (nbytes, window) in enumerate(zip(layer_bytes, windows or [None] * len(layer_bytes), strict=True))
     ]
     return ModelSpec(
@@ -66,6 +76,7 @@ def model(
     )
 
 
-def _tensor(name: str, nbytes: int) -> TensorSpec:
+def _tensor(name: str, nbytes: int, columns: int = 1) -> TensorSpec:
     """A tensor in a file of its own, from byte 0, so that its buffer is as large as it is, rounded up to a page."""
-    return TensorSpec(name, f"{name}.safetensors", 0, nbytes, "BF16", (nbytes // 2, 1))
+    matrix = name if columns == 1 else f"{name}.weight"
+    return TensorSpec(matrix, f"{name}.safetensors", 0, nbytes, "BF16", (nbytes // 2 // columns, columns))

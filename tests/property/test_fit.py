@@ -19,7 +19,8 @@ def specs(draw):
     layers = draw(st.lists(sizes, min_size=1, max_size=8))
     windows = draw(st.lists(st.sampled_from([None, 512]), min_size=len(layers), max_size=len(layers)))
     kv_bytes = draw(st.sampled_from([0, 1024, 16384]))
-    return model(layers, draw(sizes), tied=draw(st.booleans()), kv_bytes_per_token=kv_bytes, windows=windows)
+    tied, columns = draw(st.booleans()), draw(st.sampled_from([1, 32, 256]))
+    return model(layers, draw(sizes), tied=tied, kv_bytes_per_token=kv_bytes, windows=windows, columns=columns)
 
 
 works = st.builds(
@@ -34,7 +35,7 @@ works = st.builds(
 @given(st.data(), specs(), works, st.integers(0, 2))
 def test_each_candidate_takes_byte_for_byte_what_the_account_says(data, spec, work, n_gpus):
     gpus = [f"gpu:{k}" for k in range(n_gpus)]
-    choices = all_choices(gpus)
+    choices = all_choices(gpus, ("q8", "q4"))
     budget = Budget(4 * GIB, dict.fromkeys(gpus, GIB))
     rows = st.tuples(*(st.sampled_from(np.flatnonzero(stage).tolist()) for stage in allowed(spec, choices)))
     codes = data.draw(st.lists(rows, min_size=1, max_size=4))
@@ -52,7 +53,7 @@ def test_each_candidate_takes_byte_for_byte_what_the_account_says(data, spec, wo
 
 @given(st.data(), specs(), st.integers(0, 2))
 def test_codes_become_placements_and_come_back(data, spec, n_gpus):
-    choices = all_choices([f"gpu:{k}" for k in range(n_gpus)])
+    choices = all_choices([f"gpu:{k}" for k in range(n_gpus)], ("q8", "q4"))
     n = len(stages(spec))
     codes = data.draw(st.lists(st.integers(0, len(choices) - 1), min_size=n, max_size=n))
     placements = to_placements(spec, choices, codes)

@@ -28,7 +28,8 @@ def quarters(largest):
 @st.composite
 def cases(draw, n_candidates=3):
     n_gpus, n = draw(st.integers(0, 2)), draw(st.integers(1, 8))
-    n_choices = len(all_choices(["gpu:0", "gpu:1"][:n_gpus]))
+    keeps = draw(st.booleans())
+    n_choices = len(all_choices(["gpu:0", "gpu:1"][:n_gpus], ["q8"] if keeps else ()))
     scale = st.sampled_from([4, 20, 60])
 
     def row():
@@ -49,6 +50,7 @@ def cases(draw, n_candidates=3):
         lead=draw(pause),
         token=draw(pause),
         idle=draw(pause),
+        rounding=row() if keeps else (),
     )
     codes = some(st.lists(st.integers(0, n_choices - 1), min_size=n, max_size=n))
     slots = st.integers(1, 4)
