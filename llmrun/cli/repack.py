@@ -52,7 +52,9 @@ def runnable_folder(local: LocalModel, notify: Notify) -> Path:
 
     if not is_repackable(LocalFiles(local.folder)):
         return local.folder
-    return _repack(local.folder, read_spec(local.folder, name=local.name), notify, None, trust_remote_code=False)
+    # neither describing a model nor repacking it runs any code of it
+    spec = read_spec(local.folder, name=local.name, trust_remote_code=True)
+    return _repack(local.folder, spec, notify, None, trust_remote_code=True)
 
 
 def _repack(folder: Path, spec: ModelSpec, notify: Notify, ram_bytes: int | None, *, trust_remote_code: bool) -> Path:
