@@ -19,12 +19,10 @@ static inline float vf_sum(vf a) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 static inline vf vf_load_f16(const void *at) { return _mm256_cvtph_ps(_mm_loadu_si128(at)); }
-/* times 2^-8: all but the sign goes to where a half has the end of its exponent and the start of its mantissa */
+/* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
 static inline vf vf_load_f8(const void *at) {
-    __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(at)), seven = _mm_set1_epi16(0x7f);
-    __m128i placed = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16((short)0xbfff));
-    __m128i nan = _mm_cmpeq_epi16(_mm_and_si128(wide, seven), seven);
-    return _mm256_cvtph_ps(_mm_or_si128(placed, nan));
+    __m128i wide = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64(at)), 7);
+    return _mm256_cvtph_ps(_mm_and_si128(wide, _mm_set1_epi16((short)0xbfff)));
 }
 static inline vf vf_load_bf16(const void *at) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)), 16));

@@ -15,12 +15,10 @@ static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline vf vf_load_f16(const void *at) { return _mm512_cvtph_ps(_mm256_loadu_si256(at)); }
-/* times 2^-8: all but the sign goes to where a half has the end of its exponent and the start of its mantissa */
+/* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
 static inline vf vf_load_f8(const void *at) {
-    __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(at)), seven = _mm256_set1_epi16(0x7f);
-    __m256i placed = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((short)0xbfff));
-    __mmask16 nan = _mm256_cmpeq_epi16_mask(_mm256_and_si256(wide, seven), seven);
-    return _mm512_cvtph_ps(_mm256_mask_mov_epi16(placed, nan, _mm256_set1_epi16(-1)));
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(at)), 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(wide, _mm256_set1_epi16((short)0xbfff)));
 }
 static inline vf vf_load_bf16(const void *at) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(at)), 16));

@@ -16,14 +16,12 @@ static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
-/* times 2^-8: all but the sign goes to where a half has the end of its exponent and the start of its mantissa */
+/* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
 static inline vf vf_load_f8(const void *at) {
     uint32_t four;
     memcpy(&four, at, sizeof four);
-    int16x4_t wide = vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)))), seven = vdup_n_s16(0x7f);
-    uint16x4_t placed = vand_u16(vreinterpret_u16_s16(vshl_n_s16(wide, 7)), vdup_n_u16(0xbfff));
-    uint16x4_t nan = vceq_s16(vand_s16(wide, seven), seven);
-    return vcvt_f32_f16(vreinterpret_f16_u16(vorr_u16(placed, nan)));
+    int16x4_t wide = vshl_n_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)))), 7);
+    return vcvt_f32_f16(vreinterpret_f16_u16(vand_u16(vreinterpret_u16_s16(wide), vdup_n_u16(0xbfff))));
 }
 static inline vf vf_load_bf16(const void *at) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(at)), 16));
