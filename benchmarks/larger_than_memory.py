@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from argparse import ArgumentParser
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -114,23 +115,54 @@ def tokens(folder: Path, args: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def decode(folder: Path, args: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The second part; prints its row."""
-    note("decode and plain reads in turns")
+@dataclass(frozen=True)
+class Decoded:
+    """Segments of decode between plain reads, on a small machine."""
+
+    result: dict[str, Any]  # as `segments.py` prints it
+    usage: Usage
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What was measured between a segment's first and last token."""
+        return [Segment(**segment) for segment in self.result["segments"]]
+
+    @property
+    def around(self) -> list[float]:
+        """Of each segment, bytes/s of the plain reads before and after it."""
+        readings = [Reading(**reading) for reading in self.result["readings"]]
+        return [(before.bytes_per_s + after.bytes_per_s) / 2 for before, after in pairwise(readings)]
+
+    @property
+    def pairs(self) -> list[float]:
+        """Of each segment, how busy it kept the disk: its bytes/s over those of the plain reads."""
+        return [segment.bytes_per_s / rate for segment, rate in zip(self.segments, self.around, strict=True)]
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """All of it, for `--json`."""
+        return {**self.result, "ratios": self.pairs, "usage": asdict(self.usage)}
+
+
+def decoded(folder: Path, args: Any) -> Decoded:  # noqa: ANN401
+    """Measure it, as the options say."""
     options = ["--ram", args.ram, "--pairs", args.pairs, "--tokens", args.tokens, "--seconds", args.seconds]
     limits = Limits(args.machine, args.disk)
     finished, usage = run_tool_on(limits, folder, "segments.py", str(folder), *map(str, options))
-    result: dict[str, Any] = json.loads(finished.output)
-    segments = [Segment(**segment) for segment in result["segments"]]
-    readings = [Reading(**reading) for reading in result["readings"]]
-    around = [(a.bytes_per_s + b.bytes_per_s) / 2 for a, b in pairwise(readings)]
-    pairs = [segment.bytes_per_s / rate for segment, rate in zip(segments, around, strict=True)]
-    print(decode_rows(segments, around, pairs, result))
-    return {**result, "ratios": pairs, "usage": asdict(usage)}
+    return Decoded(json.loads(finished.output), usage)
 
 
-def decode_rows(segments: list[Segment], around: list[float], pairs: list[float], result: dict[str, Any]) -> str:
+def decode(folder: Path, args: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The second part; prints its row."""
+    note("decode and plain reads in turns")
+    found = decoded(folder, args)
+    print(decode_rows(found))
+    return found.sample
+
+
+def decode_rows(found: Decoded) -> str:
     """One row a figure."""
+    segments, result = found.segments, found.result
     per_token = [segment.seconds / segment.tokens for segment in segments]
     names = sorted({name for segment in segments for name in segment.compute_s})
     compute = {
@@ -138,9 +170,9 @@ def decode_rows(segments: list[Segment], around: list[float], pairs: list[float]
         for name in names
     }
     rows = [
-        ["llmrun / plain reader", spread(pairs, ".3f")],
+        ["llmrun / plain reader", spread(found.pairs, ".3f")],
         ["llmrun, MB/s", spread([segment.bytes_per_s / MB for segment in segments], ".0f")],
-        [f"plain reader ({result['shape']}), MB/s", spread([rate / MB for rate in around], ".0f")],
+        [f"plain reader ({result['shape']}), MB/s", spread([rate / MB for rate in found.around], ".0f")],
         ["MB read per token", spread([segment.nbytes / segment.tokens / MB for segment in segments], ".0f")],
         ["s per token", spread(per_token, ".3f")],
         ["stalled, share of the time", spread([segment.stall_s / segment.seconds for segment in segments])],
@@ -150,15 +182,20 @@ def decode_rows(segments: list[Segment], around: list[float], pairs: list[float]
     return table(["decode", f"median of {len(segments)} (lowest to highest)"], rows)
 
 
+def add_segments(parser: ArgumentParser) -> None:
+    """Options of what `decoded` measures."""
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=3, help="passes of a segment of decode")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a plain read between two segments")
+
+
 def main() -> int:
     """Both parts, or one."""
     parser = argument_parser(__doc__)
     add_machine(parser)
     parser.add_argument("--part", choices=["tokens", "decode", "all"], default="all")
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=3, help="passes of a segment of decode")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of a plain read between two segments")
+    add_segments(parser)
     args = parser.parse_args()
     folder = model_folder(args.model).resolve()
     samples: dict[str, Any] = {"host": print_host(folder)}
