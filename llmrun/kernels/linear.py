@@ -81,15 +81,24 @@ class Kernels:
         return y
 
     def floats(
-        self, weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None
+        self,
+        weight: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        scales: Scales | None = None,
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The weights of a plain format, fp32 `(rows, columns)`, each with its scale; arguments as of `linear`.
+
+        `out` takes them, where it is given.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
         """
-        out = torch.empty(len(weight), columns)
         matrix = _matrix(weight, fmt, columns, scales)
+        out = torch.empty(len(weight), columns) if out is None else out
+        if out.shape != (len(weight), columns) or out.dtype != torch.float32 or not out.is_contiguous():
+            raise ValueError(f"the weights must go to contiguous fp32 {(len(weight), columns)}, not {tuple(out.shape)}")
         if out.numel():
             with self._lock:
                 self._check(self._functions.llmrun_floats(self._pool, ctypes.byref(matrix), out.data_ptr()))

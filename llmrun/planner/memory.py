@@ -43,7 +43,7 @@ ROUNDING_BYTES = 16 * MIB
 """While weights are rounded to the format that they are kept in: buffers, and what the heap keeps of them."""
 
 FEW_TOKENS, TILE_BYTES = 16, 8 * MIB
-"""More tokens than these meet 16-bit weights that are made floats, so many bytes at a time (kernels/multiply.py)."""
+"""More tokens than these meet plain weights that are made floats, so many bytes at a time (kernels/multiply.py)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -135,7 +135,7 @@ def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     """
     formats = [weight_format(name) for name in spec.weight_formats]
     integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
-    if rows <= FEW_TOKENS or not any(each.name in ("BF16", "F16") for each in formats):
+    if rows <= FEW_TOKENS or not any(each.is_plain and each.name != "F32" for each in formats):
         return integers
     tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
     return integers + tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES

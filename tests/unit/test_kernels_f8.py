@@ -118,6 +118,8 @@ def test_other_formats_have_no_scales_beside_them(kernels: Kernels) -> None:
             8,
             scales=Scales(torch.ones(1, 1), 4, 8),
         )
+    with pytest.raises(ValueError, match="must go to"):
+        kernels.floats(torch.zeros(4, 8, dtype=torch.uint8), F8, 8, out=torch.zeros(4, 9))
     with pytest.raises(ValueError, match="refuse"):
         kernels.floats(torch.zeros(4, 34, dtype=torch.uint8), FORMATS["Q8_0"], 32)
 

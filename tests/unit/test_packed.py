@@ -7,7 +7,8 @@ from torch.nn.functional import embedding, linear
 from llmrun.formats import FORMATS, packed_bytes
 from llmrun.kernels.attend import attend_one
 from llmrun.kernels.multiply import FEW_TOKENS, kernels, multiply, numbers
-from llmrun.kernels.packed import PackedWeight, as_weight, in_halves, plain_weight
+from llmrun.kernels.packed import PackedWeight, as_scales, as_weight, in_halves, plain_weight
+from llmrun.kernels.reference import PLAIN_DTYPES
 
 ROWS, COLUMNS = 24, 256
 
@@ -52,6 +53,27 @@ def test_it_may_be_the_parameter_of_a_module():
     module.load_state_dict({"weight": weight("Q8_0")}, assign=True)
     assert isinstance(module.weight, PackedWeight)
     assert torch.equal(module(torch.ones(1, COLUMNS)), linear(torch.ones(1, COLUMNS), weight("Q8_0")))
+
+
+@pytest.mark.parametrize("tokens", [1, 9, 40])
+@pytest.mark.parametrize("kind", ["F32", "BF16"])
+def test_eight_bit_floats_have_their_scales_wherever_they_are_used(kind, tokens):
+    data = made("F8_E4M3", rows=300, skew=1)
+    there = torch.rand(3, 4).to(PLAIN_DTYPES[kind])
+    scales = as_scales(there.view(torch.uint8).flatten(), kind, (300, COLUMNS), 128, 64)
+    matrix = as_weight(data, "F8_E4M3", (300, COLUMNS), torch.float32, scales=scales)
+    floats = data.view(300, -1).view(torch.float8_e4m3fn).float()
+    floats *= torch.kron(there.float(), torch.ones(128, 64))[:300]
+    states = torch.randn(tokens, COLUMNS)
+    torch.testing.assert_close(linear(states, matrix), states @ floats.T)
+    assert torch.equal(matrix.detach() + 0, floats)
+    assert torch.equal(
+        embedding(torch.tensor([[0, 299], [130, 130]]), matrix), floats[[0, 299, 130, 130]].view(2, 2, -1)
+    )
+    on_gpu = multiply(states.bfloat16(), matrix.packed, matrix.fmt, COLUMNS, scales=scales)
+    torch.testing.assert_close(on_gpu, states.bfloat16() @ floats.bfloat16().T)
+    rounded = multiply(states, matrix.packed, matrix.fmt, COLUMNS, scales=scales, fine=False)
+    torch.testing.assert_close(rounded, states @ floats.T, rtol=0.02, atol=0.2)
 
 
 def test_rows_in_pairs_give_a_product_in_halves():
