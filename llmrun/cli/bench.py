@@ -40,6 +40,8 @@ def bench(
     context: own.Context = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
+    quality: options.QualityLevel = None,
+    format_name: options.KeptFormat = None,
     seed: own.Seed = None,
     compare: own.Compare = None,
     tolerance: own.Tolerance = DEFAULT_TOLERANCE,
@@ -74,6 +76,7 @@ def bench(
         context_tokens=context,
         planner=planner,
         plan_file=plan,
+        precision=options.parse_precision(quality, format_name),
         seed=seed,
         trust_remote_code=trust_remote_code,
     )

@@ -66,6 +66,8 @@ def chat(
     stop: options.Stop = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
+    quality: options.QualityLevel = None,
+    format_name: options.KeptFormat = None,
     ui: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +94,7 @@ def chat(
             context_tokens=context,
             planner=planner,
             plan_file=plan,
+            precision=options.parse_precision(quality, format_name),
             trust_remote_code=trust_remote_code,
         ),
         SamplingSettings(

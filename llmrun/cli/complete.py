@@ -27,6 +27,7 @@ def choices(*words: str) -> Complete:
 
 planners = choices("aco", "greedy", "even", "exhaustive", "milp", "random", "nsga2")
 formats = choices("q4", "q8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")
+qualities = choices("lossless", "high", "balanced", "small")
 goals = choices("total", "ttft", "tpot", "throughput")
 
 

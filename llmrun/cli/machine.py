@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.options import budget_within
 from llmrun.errors import UsageError
-from llmrun.settings import Budget
+from llmrun.settings import LOSSLESS, Budget, Precision
 from llmrun.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
@@ -63,20 +63,33 @@ def given_machine(name_or_path: str, notify: Notify) -> Machine:
     return Machine(profile, profile.speeds, name_or_path)
 
 
-def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machine:
+def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool, precision: Precision = LOSSLESS) -> Machine:
     """This host, measured now if it was not and ``may_measure``; where it may not, nothing is written either.
+
+    Measured are the model's layers as they are, and in the formats that they may be kept in.
 
     Raises:
         UsageError: ``no-speeds``, it was not measured yet.
     """
     from llmrun.cli.inspect import cache_folders
     from llmrun.hardware import probe
-    from llmrun.hardware.speeds_cache import cached_speeds, is_too_small, measure_once, speeds_for, with_disk
+    from llmrun.hardware.speeds_cache import (
+        cached_speeds,
+        is_too_small,
+        measure_once,
+        speeds_for,
+        with_disk,
+        with_layers,
+    )
 
     folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
     profile = with_disk(probe(), folder, try_direct=may_measure)
     if spec.is_local and (may_measure or is_too_small(folder)):  # nothing is measured for a model that small
-        return Machine(profile, speeds_for(profile, folder, notify, _own_layers(spec)))
+        plain, *others = _own_layers(spec, precision)
+        known = speeds_for(profile, folder, notify, plain)
+        for own in others:
+            known = with_layers(known, profile, folder, notify, own)
+        return Machine(profile, known)
     speeds = cached_speeds(profile, notify)
     if speeds is None and may_measure:
         speeds = measure_once(profile, folder, notify)
@@ -85,14 +98,31 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool) -> Machi
     return Machine(profile, speeds)
 
 
-def _own_layers(spec: ModelSpec) -> OwnLayers:
-    """Its layers, as the first of them is."""
+def tell_of_format(spec: ModelSpec, precision: Precision, notify: Notify) -> None:
+    """Say so where ``--format`` changes nothing.
+
+    Raises:
+        UsageError: ``bad-option``, no format has that name.
+    """
+    from llmrun.checkpoint.kept import can_keep
+
+    if precision.format and not can_keep(spec, precision.format):
+        notify(f"--format {precision.format} has no effect: {spec.name} stays {spec.format_words}, as it is")
+
+
+def _own_layers(spec: ModelSpec, precision: Precision) -> Iterator[OwnLayers]:
+    """Its layers, as the first of them is: as they are, then in the formats that they may be kept in."""
+    from llmrun.checkpoint.kept import kept_unit, layer_shape
     from llmrun.checkpoint.spec import UnitKind
     from llmrun.hardware.speeds import OwnLayers
 
     first = next(unit for unit in spec.units if unit.kind is UnitKind.LAYER)
-    within = f".{first.layer}."
-    return OwnLayers(spec.layer_shape, tuple((t.name.partition(within)[2], t.dtype) for t in first.tensors))
+    within, fine = f".{first.layer}.", precision.quality.fine
+    for name in (None, *precision.kept_formats):
+        unit = kept_unit(first, name)
+        if name is None or unit != first:
+            formats = tuple((tensor.name.partition(within)[2], tensor.dtype) for tensor in unit.tensors)
+            yield OwnLayers(layer_shape(spec, name, fine=fine), formats, name is not None, fine)
 
 
 def budget_on(machine: Machine, ram_bytes: int | None, vram_bytes: int | None, notify: Notify) -> Budget:

@@ -15,7 +15,7 @@ import typer
 from llmrun.cli import complete
 from llmrun.cli.config_match import origin, origin_rows
 from llmrun.errors import UsageError
-from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, SamplingSettings, Workload
+from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Precision, Quality, SamplingSettings, Workload
 from llmrun.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -50,6 +50,28 @@ def _refuse_planner(name: str, planner: object) -> None:
     check_planner(str(planner))
 
 
+def _refuse_quality(name: str, quality: object) -> None:
+    parse_precision(str(quality), None)
+
+
+def _refuse_format(name: str, format_name: object) -> None:
+    parse_precision(None, str(format_name))
+
+
+def parse_precision(quality: str | None, format_name: str | None) -> Precision:
+    """What ``--quality`` and ``--format`` stand for.
+
+    Raises:
+        UsageError: ``bad-option``, there is none of that name.
+    """
+    from llmrun.checkpoint.recipe import recipe
+
+    if quality is not None and quality.lower() not in list(Quality):
+        raise UsageError("bad-option", f"--quality {quality}: no such level", hint=f"one of {', '.join(Quality)}")
+    level = Quality.LOSSLESS if quality is None else Quality(quality.lower())
+    return Precision(level, recipe(format_name).name if format_name is not None else None)
+
+
 def _refuse_sampling(name: str, value: object) -> None:
     from llmrun.engine.options import check_options
 
@@ -72,11 +94,14 @@ def _checked(refuse: Callable[[str, object], None]) -> Callable[[typer.Context, 
 
 
 def _unless_planned(context: typer.Context, parameter: typer.CallbackParam, value: object) -> object:
-    """A plan file has a context and a planner of its own, to which those of the environment and settings give way."""
+    """A plan file has some of its own, to which those of the environment and settings give way."""
     planned = context.params.get("plan") or context.lookup_default("plan")
-    in_plan = not {"--context", "--planner"}.isdisjoint(parameter.opts)
+    in_plan = not IN_PLAN.isdisjoint(parameter.opts)
     return None if planned and in_plan and origin(context, parameter) else value
 
+
+IN_PLAN = frozenset({"--context", "--planner", "--quality", "--format"})
+"""What a plan has of its own."""
 
 Model = Annotated[
     str | None,
@@ -132,6 +157,31 @@ Planner = Annotated[
         show_default="aco",
         autocompletion=complete.planners,
         help="How the placement is searched: aco, greedy, even, exhaustive, milp, random or nsga2.",
+    ),
+]
+QualityLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--quality",
+        metavar="LEVEL",
+        envvar="LLMRUN_QUALITY",
+        callback=_checked(_refuse_quality),
+        show_default="lossless",
+        autocompletion=complete.qualities,
+        help="How near to the model's own numbers: lossless; high may keep weights in RAM in 8 bits, balanced in 8 or "
+        "4, small in 4, where that is faster. From balanced on states are rounded to 8 bits, not to 16.",
+    ),
+]
+KeptFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        envvar="LLMRUN_FORMAT",
+        callback=_checked(_refuse_format),
+        show_default="what the quality allows",
+        autocompletion=complete.formats,
+        help="Keep the weights that stay in RAM in this format, rounded as they come in: q4, q8 or a type of GGUF.",
     ),
 ]
 PlannerTime = Annotated[

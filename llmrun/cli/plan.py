@@ -14,9 +14,10 @@ import typer
 
 from llmrun.cli import options
 from llmrun.cli.apart import standard_output_apart
-from llmrun.cli.machine import Machine, budget_on, given_machine, this_machine
+from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine
 from llmrun.cli.plans_folder import save_plan, write_whole
 from llmrun.errors import DeviceError, UsageError
+from llmrun.settings import LOSSLESS, Precision
 from llmrun.units import format_seconds
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class PlanSettings:
     optimize: str = "total"
     planner: str | None = None
     planner_time_s: float | None = None
+    precision: Precision = LOSSLESS
     seed: int = 0
     hardware: str | None = None
     compare: bool = False
@@ -68,6 +70,8 @@ def plan(
     optimize: options.Optimize = "total",
     planner: options.Planner = None,
     planner_time: options.PlannerTime = None,
+    quality: options.QualityLevel = None,
+    format_name: options.KeptFormat = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the search; the same plan again.")] = 0,
     hardware: options.Hardware = None,
     compare: Annotated[bool, typer.Option("--compare", help="Show all planners beside each other.")] = False,
@@ -94,6 +98,7 @@ def plan(
         optimize=optimize,
         planner=planner,
         planner_time_s=planner_time,
+        precision=options.parse_precision(quality, format_name),
         seed=seed,
         hardware=hardware,
         compare=compare,
@@ -129,6 +134,7 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     spec = find_spec(settings.model, notify=notify, trust_remote_code=settings.trust_remote_code)
     workload = options.workload_within(spec, settings.context_tokens, settings.prompt_tokens, settings.new_tokens)
     check_context(spec, workload)
+    tell_of_format(spec, settings.precision, notify)
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
     now = Situation(spec, workload, budget, machine.speeds)
@@ -156,7 +162,7 @@ def _explained(report: PlanReport, settings: PlanSettings, now: Situation, make:
 def _machine(settings: PlanSettings, spec: ModelSpec, notify: Notify) -> Machine:
     if settings.hardware:
         return given_machine(settings.hardware, notify)
-    return this_machine(spec, notify, may_measure=not settings.dry_run)
+    return this_machine(spec, notify, may_measure=not settings.dry_run, precision=settings.precision)
 
 
 def maker(settings: PlanSettings) -> Make:
@@ -186,6 +192,7 @@ def maker(settings: PlanSettings) -> Make:
                 objective=objective,
                 seed=settings.seed,
                 planner_s=planner_s,
+                precision=settings.precision,
             )
 
     return make

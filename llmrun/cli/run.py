@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.apart import standard_output_apart
-from llmrun.cli.machine import Machine, budget_on, this_machine
+from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine
 from llmrun.cli.options import workload_within
 from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
-from llmrun.settings import Budget, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
 
 if TYPE_CHECKING:
     from llmrun.checkpoint import ModelSpec
@@ -34,6 +34,7 @@ class RunSettings:
     context_tokens: int | None = None
     planner: str | None = None
     plan_file: Path | None = None
+    precision: Precision = LOSSLESS
     seed: int | None = None  # of the planner's search; ``None``: a plan that was saved will do
     trust_remote_code: bool = False
 
@@ -92,7 +93,8 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     spec = runnable_spec(local, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
     workload = workload_within(spec, settings.context_tokens, None, None)
     check_context(spec, workload)
-    machine = this_machine(spec, notify, may_measure=True)
+    tell_of_format(spec, settings.precision, notify)
+    machine = this_machine(spec, notify, may_measure=True, precision=settings.precision)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
     return Planned(spec, machine, budget, _plan(settings, spec, workload, machine, budget, notify))
 
@@ -118,7 +120,11 @@ def _check_options(settings: RunSettings) -> None:
     """
     from llmrun.planner.make import check_planner
 
-    for option, given in (("--context", settings.context_tokens), ("--planner", settings.planner)):
+    precision = settings.precision
+    quality = None if precision.quality is Quality.LOSSLESS else precision.quality
+    asked = {"--context": settings.context_tokens, "--planner": settings.planner}
+    asked |= {"--quality": quality, "--format": precision.format}
+    for option, given in asked.items():
         if settings.plan_file and given is not None:
             raise UsageError(
                 "bad-option",
@@ -139,11 +145,26 @@ def _plan(
     if settings.plan_file:
         return load_plan(settings.plan_file, spec, machine.speeds.host, budget)
     if settings.seed is None:
-        saved, note = saved_plan(spec, machine.speeds.host, budget, workload.context_tokens, planner=settings.planner)
+        saved, note = saved_plan(
+            spec,
+            machine.speeds.host,
+            budget,
+            workload.context_tokens,
+            precision=settings.precision,
+            planner=settings.planner,
+        )
         if note:
             notify(note)
         if saved:
             return saved
     planner = settings.planner or DEFAULT_PLANNER
     with standard_output_apart():
-        return make_plan(spec, workload, budget, machine.speeds, planner=planner, seed=settings.seed or 0)
+        return make_plan(
+            spec,
+            workload,
+            budget,
+            machine.speeds,
+            planner=planner,
+            seed=settings.seed or 0,
+            precision=settings.precision,
+        )

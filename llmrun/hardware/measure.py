@@ -100,6 +100,7 @@ def measure(
         left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
         formats=own.formats if own else (),
+        rounded=own.rounded if own else False,
         fine=own.fine if own else True,
     )
     found = ask(request)
@@ -111,7 +112,7 @@ def measure(
 
 def measure_layers(path: Path, profile: HardwareProfile, own: OwnLayers, limit_s: float) -> tuple[LayerSpeed, ...]:
     """The checkpoint's own layers alone."""
-    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats, own.fine)
+    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats, own.rounded, own.fine)
     return _own_layers(ask(request), own.shape)
 
 
@@ -124,7 +125,7 @@ def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
         return () if may_help else (LayerSpeed(shape, int(own.get("nbytes", 1)), (), ()),)
     tokens, seconds = zip(*points, strict=True)
     past = own.get("token_past_s"), own.get("chunk_past_s")
-    return (LayerSpeed(shape, own["nbytes"], tokens, seconds, *past, own.get("first_s", 0.0)),)
+    return (LayerSpeed(shape, own["nbytes"], tokens, seconds, *past, own.get("first_s", 0.0), own.get("rounding_s")),)
 
 
 def cautious_speeds(profile: HardwareProfile, why: str) -> Speeds:

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from llmrun.formats import packed_bytes
+from llmrun.formats import FORMATS, packed_bytes
 from llmrun.hardware.buffer import allocate
 from llmrun.hardware.heap import STEP_TOKENS, kept_tokens
 from llmrun.hardware.measure_compute import attend
@@ -37,6 +37,7 @@ FEW_IDS = 512
 """Rows of the embedding, of which nothing is asked here."""
 
 SAMPLES = 5
+ROUNDED_ROWS, ROUNDED_COLUMNS = 512, 4096
 ALIGNMENT_BYTES = 4096
 FILLING = 0x11
 """A byte that makes small ordinary numbers in every format."""
@@ -83,6 +84,25 @@ def own_layers(
         token_s = token_s or all_s / tokens
         yield f"seconds.{tokens}", max(all_s / 2, all_s - around_s) / n_layers
     yield from _past(folder, PAST_SHARE * limit_s, min(LEAST_BYTES, most_bytes))
+
+
+def own_rounding(folder: Path, formats: Mapping[str, str]) -> float | None:
+    """Seconds of rounding the weights of a layer to its formats, from that of most of them; ``None`` without kernels.
+
+    Memory: some megabytes.
+    """
+    import torch
+
+    from llmrun.kernels.multiply import kernels
+
+    own, packed = kernels(torch.get_num_threads()), [name for name in formats.values() if not FORMATS[name].is_plain]
+    if own is None or not packed:
+        return None
+    target = FORMATS[max(set(packed), key=packed.count)]
+    plain = torch.randn(ROUNDED_ROWS, ROUNDED_COLUMNS).bfloat16().view(torch.uint8)
+    seconds = median_s(partial(own.rounded, plain, FORMATS["BF16"], ROUNDED_COLUMNS, target), 0.0, at_least=SAMPLES)
+    nbytes = _nbytes(folder, 2, formats) - _nbytes(folder, 1, formats)
+    return seconds * nbytes / (ROUNDED_ROWS * target.row_bytes(ROUNDED_COLUMNS))
 
 
 def _past(folder: Path, limit_s: float, memory_bytes: int) -> Iterator[tuple[str, float]]:

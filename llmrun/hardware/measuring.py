@@ -50,7 +50,7 @@ class Request:
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
         formats: of the tensors of the checkpoint's own layers, where those are computed as well.
-        fine: how those are computed, as ``OwnLayers`` has it.
+        rounded: and ``fine``, as ``OwnLayers`` has them.
     """
 
     folder: str
@@ -60,6 +60,7 @@ class Request:
     left_s: float
     pool_bytes: int = POOL_BYTES
     formats: tuple[tuple[str, str], ...] = ()
+    rounded: bool = False
     fine: bool = True
 
     def end_s(self, start_s: float) -> float:
@@ -120,11 +121,13 @@ def measure_own(request: Request, limit_s: float) -> None:
     """Emit what the checkpoint's own layers take; where they cannot be built, the run itself tells of it."""
     import torch
 
-    from llmrun.hardware.measure_own import own_layers
+    from llmrun.hardware.measure_own import own_layers, own_rounding
 
     try:
         with torch.inference_mode():
             folder, formats, most_bytes = Path(request.folder), dict(request.formats), OWN_POOLS * request.pool_bytes
+            if request.rounded and (rounding_s := own_rounding(folder, formats)):
+                emit("own.rounding_s", rounding_s)
             for name, figure in own_layers(folder, formats, limit_s, most_bytes, fine=request.fine):
                 emit(f"own.{name}", figure)
     except Exception as error:  # whatever transformers raises

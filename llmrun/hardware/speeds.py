@@ -94,6 +94,7 @@ class OwnLayers:
 
     shape: str  # as ``ModelSpec.layer_shape`` says it
     formats: tuple[tuple[str, str], ...]  # of every tensor of one, by its name within the layer
+    rounded: bool = False  # whether weights become so as they come in, which is measured too
     fine: bool = True  # whether what meets the weights is rounded less, as ``kernels.multiply`` has it
 
 

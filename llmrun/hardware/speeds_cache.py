@@ -97,7 +97,7 @@ def speeds_for(
 
     profile = with_disk(profile, checkpoint_folder)
     if speeds := cached_speeds(profile, notify):
-        return _with_layers(speeds, profile, checkpoint_folder, notify, own)
+        return with_layers(speeds, profile, checkpoint_folder, notify, own)
     if is_too_small(checkpoint_folder):
         return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
     speeds = measure_once(profile, checkpoint_folder, notify, own)
@@ -106,7 +106,7 @@ def speeds_for(
     return speeds
 
 
-def _with_layers(
+def with_layers(
     speeds: Speeds, profile: HardwareProfile, folder: Path, notify: Notify, own: OwnLayers | None
 ) -> Speeds:
     """The speeds with those of this model's layers, measured now if it is the first time that it is run."""
@@ -117,7 +117,8 @@ def _with_layers(
         return speeds
     notify(f"measuring this model's layers once, at most {limit_s:g} s")
     speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, own, limit_s)))
-    store_speeds(profile, speeds)
+    if speeds.complete:
+        store_speeds(profile, speeds)
     return speeds
 
 
