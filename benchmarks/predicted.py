@@ -1,10 +1,13 @@
 """What llmrun predicts of a run against what the run then measures: speed, first token, memory.
 
     python benchmarks/predicted.py M2 M4 M8 --runs 3 --json predicted.json
+    python benchmarks/predicted.py BF16 Q8 Q4 FILE.gguf --each --runs 3
 
-M2, M4 and M8 are three checkpoints of about 2, 4 and 8 GB (`benchmarks/inflate.py`). For each set-up the host is
-measured once on the small machine (`llmrun inspect --measure`), then `llmrun chat --json` runs with a cold page cache;
-its JSON has both figures. The prompt fills the context but for the new tokens, so that what is reserved is used.
+M2, M4 and M8 are three checkpoints of about 2, 4 and 8 GB (`benchmarks/inflate.py`). With `--each` any number of
+checkpoints, of any formats, have the same set-ups: a part of the weights streamed, and all of them resident. For each
+set-up the host is measured once on the small machine (`llmrun inspect --measure`), then `llmrun chat --json` runs with
+a cold page cache; its JSON has both figures. The prompt fills the context but for the new tokens, so that what is
+reserved is used.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from typing import Any
 from common import argument_parser, model_folder, note, print_host, table, wait_for, write_samples
 from limited import Limits, SmallMachine
 
-from llmrun.units import GIB, MIB, parse_bytes
+from llmrun.checkpoint import read_spec
+from llmrun.units import GIB, MIB, format_bytes, parse_bytes
 
 SETUPS = (  # model, share of its bytes that is allowed, context, disk, new tokens
     (0, 0.70, 512, None, 24),
@@ -40,6 +44,11 @@ SETUPS = (  # model, share of its bytes that is allowed, context, disk, new toke
     (2, 0.60, 512, "1G", 8),
     (2, 0.80, 512, None, 16),
 )
+EACH = (  # share of the model's bytes that is allowed beside BASE_BYTES, context, new tokens
+    (0.4, 512, 16),
+    (1.2, 2048, 24),
+)
+BASE_BYTES = 768 * MIB  # of a process with a small model
 TEXT = "The lighthouse keeper wrote down the wind, the ships and the state of the lamp every night. "
 
 
@@ -52,16 +61,17 @@ class Setup:
     context_tokens: int
     disk: str | None
     new_tokens: int
+    base_bytes: int = 0
 
     @property
     def weight_bytes(self) -> int:
         """The model's."""
-        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+        return read_spec(self.folder).nbytes
 
     @property
     def ram_bytes(self) -> int:
         """The budget of the whole process."""
-        return int(self.share * self.weight_bytes)
+        return self.base_bytes + int(self.share * self.weight_bytes)
 
     @property
     def limits(self) -> Limits:
@@ -72,7 +82,9 @@ class Setup:
     def label(self) -> list[str]:
         """The cells that say which it is."""
         disk = f"{self.disk}iB/s" if self.disk else "whole"
-        return [f"{self.weight_bytes / 1e9:.1f} GB", f"{self.share:.0%}", f"{self.context_tokens:,}", disk]
+        model = f"{self.weight_bytes / 1e9:.1f} GB {read_spec(self.folder).format_words}"
+        share = f"{self.share:.0%}" + (f" + {format_bytes(self.base_bytes)}" if self.base_bytes else "")
+        return [model, share, f"{self.context_tokens:,}", disk]
 
 
 def run(setup: Setup, prompt: Path, caches: Mapping[str | None, Path]) -> dict[str, Any]:
@@ -122,6 +134,7 @@ def row(setup: Setup, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dic
         f"{ratios['ttft']:.3f}",
         f"{median(peak[0]) / MIB:,.0f} / {median(peak[1]) / MIB:,.0f}",
         f"{ratios['peak']:.3f}",
+        f"{max(peak[0]) / setup.ram_bytes:.3f}",
     ]
     return setup.label() + cells, ratios
 
@@ -131,20 +144,35 @@ def _peak(report: Mapping[str, Any]) -> float:
     return float(memory["cpu"]["peak_bytes"] if memory else report["peak_bytes"]["cpu"])
 
 
+def set_ups(folders: Sequence[Path], *, each: bool) -> list[Setup]:
+    """The rows of the table."""
+    if not each:
+        return [Setup(folders[model], *rest) for model, *rest in SETUPS]
+    return [
+        Setup(folder, share, context_tokens, None, new_tokens, BASE_BYTES)
+        for folder in folders
+        for share, context_tokens, new_tokens in EACH
+    ]
+
+
 def main() -> int:
     """Measure and print."""
     parser = argument_parser(__doc__)
-    parser.add_argument("models", nargs=3)
+    parser.add_argument("models", nargs="+", help="three, or with --each any number")
+    parser.add_argument("--each", action="store_true", help="the same set-ups for each model")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of set-ups, from 0 on")
     args = parser.parse_args()
     folders = [model_folder(model) for model in args.models]
+    if len(folders) != 3 and not args.each:
+        parser.error("three models, of about 2, 4 and 8 GB; or --each")
     facts = print_host(folders[0])
-    setups = [Setup(folders[model], *rest) for model, *rest in SETUPS]
+    setups = set_ups(folders, each=args.each)
     chosen = [setups[index] for index in args.only] if args.only else setups
     with tempfile.TemporaryDirectory() as folder:
         rows, ratios, samples = measure(chosen, Path(folder), args.runs)
     headers = ["model", "--ram", "context", "disk", "decode tok/s", "ratio", "TTFT s", "ratio", "peak MiB", "ratio"]
+    headers.append("of --ram")
     print("\nmeasured / predicted\n")
     print(table(headers, rows))
     for name in ("decode", "ttft", "peak"):
