@@ -104,6 +104,20 @@ class Token:
     text: str
 
 
+@dataclass(frozen=True)
+class Speculated:
+    """A pass with speculation is done: the first ``accepted`` of ``drafted`` tokens were right, and one more came.
+
+    ``draft_s`` went into the draft, ``verify_s`` into the pass over it. A pass without a draft is told too.
+    """
+
+    at_s: float
+    drafted: int
+    accepted: int
+    draft_s: float
+    verify_s: float
+
+
 class FinishReason(StrEnum):
     """Why a generation ended."""
 
@@ -123,5 +137,15 @@ class Finished:
 
 
 Event = (
-    Accepted | Expected | PrefillProgress | LayerDone | Stall | BytesRead | RingSample | MemorySample | Token | Finished
+    Accepted
+    | Expected
+    | PrefillProgress
+    | LayerDone
+    | Stall
+    | BytesRead
+    | RingSample
+    | MemorySample
+    | Token
+    | Speculated
+    | Finished
 )

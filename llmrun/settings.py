@@ -109,6 +109,26 @@ class SamplingSettings:
     ignore_eos: bool = False
 
 
+AUTO, OFF, SELF, NGRAM = "auto", "off", "self", "ngram"
+
+DEFAULT_DRAFT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Speculating:
+    """Whether tokens are drafted, to be verified several in a pass: the answer is the same.
+
+    ``method``: ``auto``, ``off``, ``self`` (the model in fewer bits drafts), ``ngram`` (the text so far does), or the
+    name of another model. ``draft_tokens``: a draft has no more.
+    """
+
+    method: str = AUTO
+    draft_tokens: int = DEFAULT_DRAFT_TOKENS
+
+
+SPECULATE_AUTO = Speculating()
+
+
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
     """Where llmrun keeps what it makes: LLMRUN_CACHE, else a folder in the user's cache folder."""
     if env.get("LLMRUN_CACHE"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,10 @@ from llmrun.engine.generation_config import load_generation_config
 from llmrun.engine.relay import Relay
 from llmrun.engine.request import Request, Script
 from llmrun.engine.sampling import Sampler
+from llmrun.engine.speculation.choose import drafters
+from llmrun.engine.speculation.draft import Drafter
+from llmrun.engine.speculation.passes import Speculation, plain_tokens
+from llmrun.engine.speculation.shape import Shape
 from llmrun.engine.text_stream import TextStream
 from llmrun.engine.tokenizer import ChatTokenizer
 from llmrun.errors import UsageError
@@ -39,7 +42,7 @@ from llmrun.runtime.accelerator import Accelerator
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
-from llmrun.settings import SamplingSettings
+from llmrun.settings import SPECULATE_AUTO, SamplingSettings, Speculating
 
 SAMPLE_S = 0.25
 """How often memory and bytes are reported."""
@@ -61,6 +64,7 @@ class Engine:
     Args:
         speeds: what was measured of this host, where each request is to be predicted.
         began: when ``host`` began to read; the prediction knows then what this start took.
+        speculating: whether and how tokens are drafted.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Engine:
         *,
         speeds: Speeds | None = None,
         began: Beginning | None = None,
+        speculating: Speculating = SPECULATE_AUTO,
         trust_remote_code: bool = False,
     ) -> None:
         folder = Path(spec.folder)
@@ -85,6 +90,9 @@ class Engine:
         self._residency = Residency(spec, plan, host, accelerators, self._cache, self._emit, self._cancel)
         skeleton = build_skeleton(spec, self._residency, trust_remote_code=trust_remote_code)
         self._forward = Forward(spec, skeleton, self._residency, self._cache, plan.workload.prefill_chunk_tokens)
+        most_drafted = min(speculating.draft_tokens, plan.workload.prefill_chunk_tokens - 1)
+        self._speculation = Speculation(self._forward, self._cache, Shape(most_drafted), self._emit)
+        self._make_drafter = drafters(speculating) if most_drafted else None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
         self._sampled_s = 0.0
@@ -110,15 +118,17 @@ class Engine:
         """
         accepted_s = time.monotonic()
         self._check(prompt, room_tokens=1)
+        sampler = Sampler(sampling, self._generation_config, prompt)
         yield from self._run(
             Request(
                 accepted_s,
                 tuple(prompt),
-                Sampler(sampling, self._generation_config, prompt),
+                sampler,
                 stream,
                 most_tokens=sampling.max_tokens,
                 room_tokens=self.plan.workload.context_tokens - len(prompt),
                 end_token_ids=frozenset() if sampling.ignore_eos else self.tokenizer.end_token_ids,
+                drafter=self._drafter(sampler),
             )
         )
 
@@ -145,6 +155,29 @@ class Engine:
                 most_tokens=len(following),
                 room_tokens=len(following),
                 end_token_ids=frozenset(),
+            )
+        )
+
+    def extend(self, prompt: Sequence[int], new_tokens: int) -> Iterator[Event]:
+        """As ``replay``, with so many tokens that the model itself finds likeliest; they are drafted, where any are.
+
+        Raises:
+            UsageError: as ``replay``.
+            DeviceError: ``read-failed``.
+        """
+        accepted_s = time.monotonic()
+        self._check(prompt, room_tokens=new_tokens - 1)
+        sampler = Sampler(SamplingSettings(temperature=0, repetition_penalty=1), self._generation_config, prompt)
+        yield from self._run(
+            Request(
+                accepted_s,
+                tuple(prompt),
+                sampler,
+                TextStream(lambda token_ids: ""),
+                most_tokens=new_tokens,
+                room_tokens=new_tokens,
+                end_token_ids=frozenset(),
+                drafter=self._drafter(sampler),
             )
         )
 
@@ -182,6 +215,9 @@ class Engine:
                 hint=f"`--context {longer}` makes room for it" if longer > len(prompt) else "shorten the prompt",
             )
 
+    def _drafter(self, sampler: Sampler) -> Drafter | None:
+        return self._make_drafter(sampler) if self._make_drafter else None
+
     def _work(self, request: Request, relay: Relay) -> None:
         try:
             with torch.inference_mode():
@@ -206,21 +242,33 @@ class Engine:
 
     def _decode(self, logits: torch.Tensor, request: Request) -> FinishReason:
         """Token after token, from the logits of the prompt on, until there is a reason to end."""
-        for count in itertools.count(1):
-            token = request.chooser.next(logits, self._cache.tokens)
+        count, reason = 0, None
+        for token in self._tokens(logits, request):
+            count += 1
             self._sample(force=count == 1)
-            if token in request.end_token_ids:
+            reason = self._take(token, count, request)
+            if reason:
                 break
-            self._residency.report_bytes()
-            self._emit(Token(time.monotonic(), token, request.stream.push(token)))
-            if request.stream.stopped:
-                break
-            if count == request.most_tokens:
-                return FinishReason.LENGTH
-            if count >= request.room_tokens:
-                return FinishReason.CONTEXT
-            logits = self._forward.decode(token)
-        return FinishReason.STOP
+        assert reason, "tokens come without end"
+        self._cache.rewind(len(request.prompt) + count - 1)  # of a pass that gave several, some came after the end
+        return reason
+
+    def _tokens(self, logits: torch.Tensor, request: Request) -> Iterator[int]:
+        if request.drafter:
+            return self._speculation.tokens(logits, request.chooser, request.drafter, request.wanted_tokens)
+        return plain_tokens(self._forward, self._cache, logits, request.chooser)
+
+    def _take(self, token: int, count: int, request: Request) -> FinishReason | None:
+        """Tell a token, the ``count``-th of the answer; why it is the last, if it is."""
+        if token in request.end_token_ids:
+            return FinishReason.STOP
+        self._residency.report_bytes()
+        self._emit(Token(time.monotonic(), token, request.stream.push(token)))
+        if request.stream.stopped:
+            return FinishReason.STOP
+        if count == request.most_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.CONTEXT if count >= request.room_tokens else None
 
     def _expect(self, accepted: Accepted, new_tokens: int, *, first: bool) -> None:
         if self._expectation:

@@ -1,4 +1,4 @@
-"""Passes over the model: a prompt in, logits out; a token in, logits out.
+"""Passes over the model: a prompt in, logits out; a token, or several with a draft, in, logits out.
 
 A prompt of several chunks goes through layer by layer: every chunk through the first layer, then every chunk through
 the second. So the chunk bounds the workspace, and the weights are read once for the prompt, not once for a chunk.
@@ -39,29 +39,37 @@ class Forward:
             Interrupted: the run was cancelled.
             LlmrunError: a read failed. In both cases the cache holds what it held before.
         """
-        return self._run(tokens, prefill=True)
+        return self._run(tokens, keep=1, prefill=True)[-1]
 
     def decode(self, token: int) -> torch.Tensor:
         """As ``prefill``, after one more token, with every unit on the device that the plan has for tokens."""
-        return self._run([token], prefill=False)
+        return self.verify([token])[-1]
 
-    def _run(self, tokens: Sequence[int], *, prefill: bool) -> torch.Tensor:
+    def verify(self, tokens: Sequence[int]) -> torch.Tensor:
+        """As ``decode``, the logits ``(T, V)`` after each of several tokens, of which there are no more than a chunk.
+
+        All of them are then in the cache; ``KVCache.rewind`` takes back any but the first.
+        """
+        assert len(tokens) <= self._chunk_tokens, "no draft is longer than a chunk"
+        return self._run(tokens, keep=len(tokens), prefill=False)
+
+    def _run(self, tokens: Sequence[int], *, keep: int, prefill: bool) -> torch.Tensor:
         try:
             self._residency.begin(prefill=prefill)
             self._bind_rest()
-            run = self._model if len(tokens) <= self._chunk_tokens else self._layer_by_layer
-            logits = run(tokens)
+            whole = len(tokens) <= self._chunk_tokens
+            logits = self._model(tokens, keep) if whole else self._layer_by_layer(tokens)
         except BaseException:
             self._skeleton.gate.open()
             self._cache.rewind(len(self._cache.tokens))
             self._residency.restart()
             raise
         self._cache.append(tokens)
-        return logits[0, -1].float().cpu()
+        return logits[0].float().cpu()
 
-    def _model(self, tokens: Sequence[int]) -> torch.Tensor:
+    def _model(self, tokens: Sequence[int], keep: int = 1) -> torch.Tensor:
         output = self._skeleton.model(
-            input_ids=torch.tensor([tokens]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            input_ids=torch.tensor([tokens]), past_key_values=self._cache, use_cache=True, logits_to_keep=keep
         )
         logits: torch.Tensor = output.logits
         return logits

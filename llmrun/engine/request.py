@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 
+from llmrun.engine.speculation.draft import Drafter
 from llmrun.engine.text_stream import TextStream
 
 
@@ -39,6 +40,7 @@ class Request:
         most_tokens: at most so many; ``None``: as many as there is room for.
         room_tokens: as many as the context has room for.
         end_token_ids: the tokens that end the answer and are not part of it.
+        drafter: guesses its tokens; ``None``: each has a pass of its own.
     """
 
     accepted_s: float
@@ -48,3 +50,9 @@ class Request:
     most_tokens: int | None
     room_tokens: int
     end_token_ids: frozenset[int]
+    drafter: Drafter | None = None
+
+    @property
+    def wanted_tokens(self) -> int:
+        """No more come."""
+        return min(self.most_tokens or self.room_tokens, self.room_tokens)

@@ -6,6 +6,7 @@ Repetition penalty, then, when sampling, temperature, top-k, top-p and min-p: as
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class Sampler:
         self._processors = _processors(values, greedy=self.greedy)
         self._penalises = values["repetition_penalty"] != 1
         self._prompt_ids = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
+        self.repeatable = settings.seed is not None
         self._generator = torch.Generator()
         if settings.seed is None:
             self._generator.seed()
@@ -68,16 +70,44 @@ class Sampler:
         Raises:
             CheckpointError: ``bad-logits``, a logit is not a number.
         """
+        scores = self._scores(logits, past_ids)
+        # Drawn on the CPU whatever device computes, so that a seed means the same on every placement.
+        return int(scores.argmax()) if self.greedy else self.draw(scores.softmax(-1).cpu())
+
+    def probabilities(self, logits: torch.Tensor, past_ids: Sequence[int]) -> torch.Tensor:
+        """What ``next`` would draw from, ``(V,)`` in fp32 on the CPU; nothing is drawn.
+
+        Raises:
+            CheckpointError: ``bad-logits``.
+        """
+        scores = self._scores(logits, past_ids)
+        if self.greedy:
+            return torch.zeros(len(scores)).index_fill(0, scores.argmax().cpu(), 1.0)
+        return scores.softmax(-1).cpu()
+
+    def draw(self, weights: torch.Tensor) -> int:
+        """A token by weights ``(V,)`` on the CPU, which need not sum to 1."""
+        return int(torch.multinomial(weights, 1, generator=self._generator))
+
+    def chance(self) -> float:
+        """A number from 0 to 1, 1 excluded."""
+        return float(torch.rand((), generator=self._generator))
+
+    def ahead(self) -> Sampler:
+        """Another that will draw what this one will, without this one having drawn."""
+        other = copy.copy(self)
+        other._generator = torch.Generator()
+        other._generator.set_state(self._generator.get_state())
+        return other
+
+    def _scores(self, logits: torch.Tensor, past_ids: Sequence[int]) -> torch.Tensor:
         scores = logits.detach().to(torch.float32, copy=True)[None]
         if self._processors:
             said = self._said(past_ids if self._penalises else ()).to(scores.device)
             scores = self._processors(said, scores)
         if torch.isnan(scores).any():
             raise _bad_logits(len(past_ids))
-        if self.greedy:
-            return int(scores.argmax())
-        # Drawn on the CPU whatever device computes, so that a seed means the same on every placement.
-        return int(torch.multinomial(scores.softmax(-1).cpu(), 1, generator=self._generator))
+        return scores[0]
 
     def _said(self, past_ids: Sequence[int]) -> torch.Tensor:
         """``(1, n)``, for the repetition penalty, which asks only which tokens there are, not where or how often."""

@@ -17,6 +17,7 @@ from llmrun.hardware.process import process_io
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
+from llmrun.settings import SPECULATE_AUTO, Speculating
 
 if TYPE_CHECKING:
     from llmrun.engine.engine import Engine
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def start_engine(
-    spec: ModelSpec, plan: Plan, speeds: Speeds | None = None, *, trust_remote_code: bool = False
+    spec: ModelSpec,
+    plan: Plan,
+    speeds: Speeds | None = None,
+    *,
+    speculating: Speculating = SPECULATE_AUTO,
+    trust_remote_code: bool = False,
 ) -> Iterator[Engine]:
     """An engine that runs ``plan``, closed at the end; with ``speeds`` it predicts each request.
 
@@ -44,7 +50,14 @@ def start_engine(
             accelerators = _accelerators(plan)
             began = Beginning(began_s, began_bytes)
             engine = Engine(
-                spec, plan, host, accelerators, speeds=speeds, began=began, trust_remote_code=trust_remote_code
+                spec,
+                plan,
+                host,
+                accelerators,
+                speeds=speeds,
+                began=began,
+                speculating=speculating,
+                trust_remote_code=trust_remote_code,
             )
         host.speed_up()
         trim_heap()

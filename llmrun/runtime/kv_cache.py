@@ -33,10 +33,12 @@ from llmrun.settings import Workload
 class Position:
     """How many tokens are in the cache before the pass.
 
+    ``kept``: a position that it has to be possible to go back to; ``None``: none before the pass.
     ``as_stored``: keys and values are handed out in the dtype that they are kept in, not in that of the new ones.
     """
 
     tokens: int = 0
+    kept: int | None = None
     as_stored: bool = True
 
 
@@ -155,11 +157,15 @@ class SlidingLayer(FullLayer):
         first = self._first(position)
         assert first >= self._base, "the engine starts over where the window has moved on"
         if position + new_tokens - self._base > self.capacity_tokens:
-            for memory in (self.keys, self.values):
-                kept = memory[:, :, first - self._base : position - self._base].clone()
-                memory[:, :, : position - first] = kept
-            self._base = first
+            self._move(first if self.position.kept is None else self._first(self.position.kept), position)
+            assert position + new_tokens - self._base <= self.capacity_tokens, "drafts are no longer than a chunk"
         return first - self._base, position - self._base
+
+    def _move(self, first: int, end: int) -> None:
+        """Bring the tokens from position ``first`` to ``end`` to the front."""
+        for memory in (self.keys, self.values):
+            memory[:, :, : end - first] = memory[:, :, first - self._base : end - self._base].clone()
+        self._base = first
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Tokens attended to by the last query, and the position of the first of them."""
@@ -218,8 +224,25 @@ class KVCache(Cache):  # type: ignore[misc]
         self.rewind(common)
         return common
 
+    @contextmanager
+    def drafting(self) -> Iterator[None]:
+        """Passes within may append up to a chunk of tokens, one after the other; at the end they are all taken back.
+
+        Windows that move in between keep what the tokens before attend to.
+        """
+        start = self.position.kept = len(self.tokens)
+        try:
+            yield
+        finally:
+            self.position.kept = None
+            self.rewind(start)
+
     def rewind(self, tokens: int) -> None:
-        """Forget all but the first ``tokens`` tokens."""
+        """Forget all but the first ``tokens`` tokens, at least one more than there were before the last pass.
+
+        Fewer only where every layer ``keeps`` them. A window never loses what it needs for that: when a pass moves it,
+        all that the first of the pass attends to stays.
+        """
         del self.tokens[tokens:]
         self.position.tokens = tokens
 

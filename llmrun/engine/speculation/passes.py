@@ -1,0 +1,77 @@
+"""The tokens of an answer, of which one pass over the model may give several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from llmrun.engine.forward import Forward
+from llmrun.engine.request import Chooser
+from llmrun.engine.speculation.accept import accept
+from llmrun.engine.speculation.draft import NOTHING, Drafter
+from llmrun.engine.speculation.shape import Shape
+from llmrun.events import Speculated
+from llmrun.runtime.kv_cache import KVCache
+
+
+class Speculation:
+    """Drafts and passes in turn.
+
+    Args:
+        shape: how much is drafted; it remembers from answer to answer how fast this model is.
+        emit: is told of each pass.
+    """
+
+    def __init__(self, forward: Forward, cache: KVCache, shape: Shape, emit: Callable[[Speculated], None]) -> None:
+        self._forward = forward
+        self._cache = cache
+        self._shape = shape
+        self._emit = emit
+
+    def tokens(self, logits: torch.Tensor, chooser: Chooser, drafter: Drafter, most_tokens: int) -> Iterator[int]:
+        """Token after token, from the ``logits`` (V,) after the prompt on.
+
+        The cache may hold tokens that have not been asked for yet: all of their pass.
+
+        Args:
+            most_tokens: no more are wanted, or there is no room for more.
+
+        Raises:
+            LlmrunError: what a pass raises.
+        """
+        self._shape.begin()
+        chosen = [chooser.next(logits, self._cache.tokens)]
+        made = 0
+        while True:
+            yield from chosen
+            made += len(chosen)
+            chosen = self._pass([*self._cache.tokens, chosen[-1]], chooser, drafter, most_tokens - made - 1)
+
+    def _pass(self, past: Sequence[int], chooser: Chooser, drafter: Drafter, most_drafted: int) -> list[int]:
+        """The tokens after ``past``, the last of which is not in the cache yet."""
+        began_s = time.monotonic()
+        length = min(self._shape.length(), most_drafted)
+        draft = drafter.draft(past, length) if length > 0 else NOTHING
+        drafted_s = time.monotonic()
+        logits = self._forward.verify([past[-1], *draft.tokens])
+        chosen = accept(draft, logits, past, chooser)
+        self._cache.rewind(len(past) + len(chosen) - 1)
+        done_s = time.monotonic()
+        pass_ = Speculated(done_s, len(draft.tokens), len(chosen) - 1, drafted_s - began_s, done_s - drafted_s)
+        self._shape.learn(pass_)
+        self._emit(pass_)
+        return chosen
+
+
+def plain_tokens(forward: Forward, cache: KVCache, logits: torch.Tensor, chooser: Chooser) -> Iterator[int]:
+    """Token after token, one from each pass, from the ``logits`` (V,) after the prompt on.
+
+    Raises:
+        LlmrunError: what a pass raises.
+    """
+    while True:
+        token = chooser.next(logits, cache.tokens)
+        yield token
+        logits = forward.decode(token)

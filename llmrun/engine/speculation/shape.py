@@ -1,0 +1,160 @@
+"""How many tokens to draft: as many as give the most tokens a second, by what was seen and measured so far.
+
+With a_i the share of drafts whose i-th token was taken of those whose tokens before it were, a draft of k tokens gives
+
+    E(k) = 1 + a_1 + a_1 a_2 + ... + a_1 ... a_k        (Leviathan et al. 2023, eq. 1, for a_i that are all the same)
+
+tokens in D k + V(k + 1) seconds: D to draft a token, V(T) to verify T of them. The length with the greatest E(k) / time
+is taken, where 0 is a pass without a draft. All three are means over the latest passes.
+
+What is risked is bounded, so that text nobody can guess costs next to nothing: a ledger of the answer holds the time
+that its passes took against the same tokens one by one, and no length is taken that could bring the loss above
+``LOSS_SHARE`` of the answer's time if nothing of it were accepted. Where not to draft seems best, a draft is tried now
+and then, as far as the ledger allows: each time that it fails after twice as many passes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+from llmrun.events import Speculated
+
+LOSS_SHARE = 0.02
+CREDIT_TOKENS = 48
+"""The answer is taken to be so much longer than it is: what may be risked before it is long."""
+
+WEIGHT = 0.25
+"""Of the newest in a mean of seconds."""
+
+FORGET = 0.9
+"""Of what was accepted is kept at the next draft: the latest ten or so count."""
+
+FIRST_SHARE = 0.5
+"""Of first tokens is taken to be right before any was seen; it weighs as much as one draft."""
+
+MOST_WAIT = 32
+"""Passes between two trials, at the most."""
+
+
+class Costs:
+    """Seconds that drafting and verifying took, and by these what they would take."""
+
+    def __init__(self) -> None:
+        self._draft_s: float | None = None
+        self._pass_s: dict[int, float] = {}  # by the tokens of a pass
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a pass at all."""
+        return bool(self._pass_s)
+
+    @property
+    def widest(self) -> int:
+        """Tokens of the widest pass so far."""
+        return max(self._pass_s, default=0)
+
+    def learn(self, drafted: int, draft_s: float, pass_s: float) -> None:
+        """A pass over ``drafted + 1`` tokens."""
+        if drafted:
+            self._draft_s = _mean(self._draft_s, draft_s / drafted)
+        self._pass_s[drafted + 1] = _mean(self._pass_s.get(drafted + 1), pass_s)
+
+    def seconds(self, most: int) -> list[float]:
+        """To draft k tokens and to verify them, for k from 0 to ``most``; once there was a pass."""
+        widths = sorted(self._pass_s)
+        # A narrower pass never takes longer: what was measured long ago is corrected by wider ones.
+        least = list(accumulate((self._pass_s[width] for width in reversed(widths)), min))[::-1]
+        draft_s = self._draft_s or 0.0
+        return [draft_s * k + _on_line(widths, least, k + 1) for k in range(most + 1)]
+
+
+class Acceptance:
+    """How often the token at each place of a draft was taken, where those before it were."""
+
+    def __init__(self, most: int) -> None:
+        self._taken = [0.0] * most
+        self._seen = [0.0] * most
+
+    def learn(self, drafted: int, accepted: int) -> None:
+        """The first ``accepted`` of ``drafted`` tokens were taken."""
+        reached = min(drafted, accepted + 1)
+        self._taken = [FORGET * taken + (place < accepted) for place, taken in enumerate(self._taken)]
+        self._seen = [FORGET * seen + (place < reached) for place, seen in enumerate(self._seen)]
+
+    def expected_tokens(self) -> list[float]:
+        """E(k) for k from 0 on. What few drafts came to lately is taken to be as good as the place before it."""
+        expected, reach, share = [1.0], 1.0, FIRST_SHARE
+        for taken, seen in zip(self._taken, self._seen, strict=True):
+            share = (taken + share) / (seen + 1)
+            reach *= share
+            expected.append(expected[-1] + reach)
+        return expected
+
+
+class Shape:
+    """Says how long the next draft is to be.
+
+    Args:
+        most: the longest draft.
+        loss_share: so much of an answer's time may be lost.
+    """
+
+    def __init__(self, most: int, loss_share: float = LOSS_SHARE) -> None:
+        self._most = most
+        self._loss_share = loss_share
+        self._costs = Costs()
+        self._acceptance = Acceptance(most)
+        self._wait, self._idle = 1, 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Another answer, with a ledger of its own."""
+        self._passes = [0] * (self._most + 1)  # by what they drafted
+        self._tokens = 0
+
+    def length(self) -> int:
+        """Tokens to draft now, 0 to ``most``."""
+        if not self._costs.known:
+            return 0  # to know what is to be beaten
+        seconds = self._costs.seconds(self._most)
+        # A length is tried when half of it was: what a wide pass takes is known only once there was one.
+        tried = min(self._most, max(1, 2 * (self._costs.widest - 1)))
+        left_s = self._may_lose_s(seconds)
+        allowed = [k for k in range(tried + 1) if k == 0 or seconds[k] - seconds[0] <= left_s]
+        expected = self._acceptance.expected_tokens()
+        best = max(allowed, key=lambda k: (expected[k] / seconds[k], -k))
+        return 1 if best == 0 and 1 in allowed and self._idle >= self._wait else best
+
+    def learn(self, done: Speculated) -> None:
+        """What came of it; a drafter may have given fewer tokens than it was asked for, or none."""
+        self._costs.learn(done.drafted, done.draft_s, done.verify_s)
+        self._passes[done.drafted] += 1
+        self._tokens += done.accepted + 1
+        if done.drafted:
+            self._acceptance.learn(done.drafted, done.accepted)
+            self._wait = 1 if done.accepted else min(MOST_WAIT, 2 * self._wait)
+        self._idle = 0 if done.drafted else self._idle + 1
+
+    def _may_lose_s(self, seconds: Sequence[float]) -> float:
+        """What the ledger leaves to be risked, by what things cost as it is known now: so errors are made good."""
+        took_s = sum(count * each_s for count, each_s in zip(self._passes, seconds, strict=True))
+        return self._loss_share * (self._tokens + CREDIT_TOKENS) * seconds[0] - (took_s - self._tokens * seconds[0])
+
+
+def _mean(before: float | None, new: float) -> float:
+    return new if before is None else before + WEIGHT * (new - before)
+
+
+def _on_line(widths: Sequence[int], seconds: Sequence[float], width: int) -> float:
+    """Between two widths that were measured in a line; beyond the widest as steep as on the way there."""
+    if width <= widths[0] or len(widths) == 1:
+        return seconds[0]
+    if width > widths[-1]:
+        steepness = (seconds[-1] - seconds[0]) / (widths[-1] - widths[0])
+        return seconds[-1] + steepness * (width - widths[-1])
+    right = bisect_left(widths, width)
+    left = right - 1
+    share = (width - widths[left]) / (widths[right] - widths[left])
+    return seconds[left] + share * (seconds[right] - seconds[left])

@@ -1,0 +1,124 @@
+"""How much is drafted: what it may cost at the worst, and what it comes to where drafts are right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, repeat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrun.engine.speculation.shape import CREDIT_TOKENS, LOSS_SHARE, MOST_WAIT, Shape
+from llmrun.events import Speculated
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What things cost, in passes over one token: each drafted one, and each further one in a pass."""
+
+    draft: float
+    wider: float
+
+    def seconds(self, drafted: int) -> tuple[float, float]:
+        return self.draft * drafted, 1.0 + self.wider * drafted
+
+
+machines = st.builds(Machine, st.floats(0, 0.5), st.floats(0, 1))
+STREAMED, RESIDENT = Machine(0.03, 0.0), Machine(0.2, 0.7)
+
+
+def run(shape: Shape, machine: Machine, tokens: int, accepted: Callable[[int], int]) -> tuple[float, list[int]]:
+    """The seconds for an answer of so many tokens, and what was drafted in each of its passes."""
+    shape.begin()
+    made, seconds, lengths = 0, 0.0, []
+    while made < tokens:
+        length = shape.length()
+        draft_s, pass_s = machine.seconds(length)
+        right = min(length, accepted(length))
+        shape.learn(Speculated(0.0, length, right, draft_s, pass_s))
+        made, seconds = made + right + 1, seconds + draft_s + pass_s
+        lengths.append(length)
+    return seconds - (made - tokens), lengths  # as if the last pass had given no more than was wanted
+
+
+def share_right(share: float, seed: int = 1) -> Callable[[int], int]:
+    source = random.Random(seed)
+
+    def accepted(length: int) -> int:
+        count = 0
+        while count < length and source.random() < share:
+            count += 1
+        return count
+
+    return accepted
+
+
+@settings(deadline=None, max_examples=150)
+@given(machines, st.integers(1, 16), st.lists(st.integers(0, 16), max_size=60), st.integers(16, 300))
+def test_it_never_costs_more_than_its_share(machine: Machine, most: int, right: list[int], tokens: int) -> None:
+    """Whatever was right, even if all that was right is meant to make the wrong look good.
+
+    What a first draft costs is known only afterwards: so much may be lost beyond the share.
+    """
+    outcomes: Iterator[int] = chain(right, repeat(0))
+    seconds, _ = run(Shape(most), machine, tokens, lambda length: next(outcomes))
+    unknown = 2 * (machine.draft + machine.wider)
+    assert seconds <= (1 + LOSS_SHARE) * tokens + LOSS_SHARE * (CREDIT_TOKENS + most + 1) + unknown
+
+
+@pytest.mark.parametrize("machine", [STREAMED, RESIDENT, Machine(0.5, 1.0)])
+def test_text_that_nobody_can_guess_takes_no_longer(machine: Machine) -> None:
+    shape = Shape(16)
+    assert run(shape, machine, 128, share_right(1.0))[0] <= 1.03 * 128  # it comes from a text that was easy
+    for _ in range(3):
+        assert run(shape, machine, 128, share_right(0.0))[0] <= 1.03 * 128
+
+
+def test_all_right_and_next_to_free_is_drafted_to_the_limit() -> None:
+    seconds, lengths = run(Shape(16), STREAMED, 256, share_right(1.0))
+    assert lengths[:4] == [0, 1, 2, 4]  # each wider one once half of it is known
+    assert max(lengths) == 16
+    assert seconds < 256 / 6
+
+
+@pytest.mark.parametrize(("share", "machine"), [(0.8, STREAMED), (0.9, RESIDENT), (0.6, Machine(0.05, 0.1))])
+def test_it_comes_near_to_the_best_length(share: float, machine: Machine) -> None:
+    def rate(length: int) -> float:
+        return sum(share**i for i in range(length + 1)) / sum(machine.seconds(length))
+
+    tokens = 3000
+    seconds, _ = run(Shape(16), machine, tokens, share_right(share))
+    assert tokens / seconds > 0.9 * max(rate(length) for length in range(17))
+
+
+def test_drafts_that_do_not_pay_are_left_out_and_tried_now_and_then() -> None:
+    _, lengths = run(Shape(16), Machine(0.3, 0.9), 1000, share_right(0.3))
+    assert lengths.count(0) > 0.9 * len(lengths)
+    assert sum(lengths[-4 * MOST_WAIT :]) > 0
+
+
+def test_it_recovers_when_the_text_becomes_easy() -> None:
+    shape = Shape(16)
+    run(shape, Machine(0.05, 0.2), 300, share_right(0.0))
+    _, lengths = run(shape, Machine(0.05, 0.2), 300, share_right(1.0))
+    assert max(lengths) == 16
+    assert len(lengths) < 60
+
+
+def test_what_was_measured_in_a_slow_moment_is_corrected() -> None:
+    """The first pass took four times as long; wider ones, which cannot be faster, show it."""
+    shape = Shape(8)
+    shape.learn(Speculated(0.0, 0, 0, 0.0, 4.0))
+    seconds, lengths = run(shape, Machine(0.5, 0.9), 300, share_right(0.2))
+    assert seconds <= 1.03 * 300 + 4
+    assert lengths.count(0) > 0.8 * len(lengths)
+
+
+def test_a_drafter_that_gives_nothing_costs_nothing() -> None:
+    shape = Shape(4)
+    for _ in range(50):
+        shape.learn(Speculated(0.0, 0, 0, 1e-5, 1.0))
+    assert shape.length() > 0
