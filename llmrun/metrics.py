@@ -25,6 +25,7 @@ from llmrun.events import (
     MemorySample,
     PrefillProgress,
     RingSample,
+    Speculated,
     Stall,
     Token,
 )
@@ -62,6 +63,54 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Speculation:
+    """What speculation did so far.
+
+    Attributes:
+        passes: over the model, for a token and what was drafted after it.
+        drafted: by place in the draft, how many tokens; ``accepted`` of them were right, and all before them.
+        draft_s: drafting, ``verify_s`` the passes.
+    """
+
+    passes: int = 0
+    drafted: tuple[int, ...] = ()
+    accepted: tuple[int, ...] = ()
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Each pass gives one token, and those of the draft that were right."""
+        return 1 + sum(self.accepted) / self.passes if self.passes else 1.0
+
+    @property
+    def acceptance(self) -> float | None:
+        """The share of the drafted tokens that were right; ``None`` where none were drafted."""
+        return sum(self.accepted) / sum(self.drafted) if self.drafted else None
+
+    @property
+    def acceptance_by_place(self) -> tuple[float, ...]:
+        """The same for each place in the draft."""
+        return tuple(right / all_ for right, all_ in zip(self.accepted, self.drafted, strict=True))
+
+    def after(self, done: Speculated) -> Speculation:
+        """With one more pass."""
+        return Speculation(
+            self.passes + 1,
+            _longer(self.drafted, done.drafted, len(self.drafted)),
+            _longer(self.accepted, done.accepted, max(len(self.drafted), done.drafted)),
+            self.draft_s + done.draft_s,
+            self.verify_s + done.verify_s,
+        )
+
+
+def _longer(counts: tuple[int, ...], places: int, length: int) -> tuple[int, ...]:
+    """One more in each of the first places, of ``length`` or more."""
+    known = (*counts, *[0] * (max(places, length) - len(counts)))
+    return tuple(count + (place < places) for place, count in enumerate(known))
+
+
+@dataclass(frozen=True)
 class MetricsState:
     """One generation as measured so far. A figure that cannot be known yet is ``None``."""
 
@@ -78,6 +127,7 @@ class MetricsState:
     unit_done: str | None = None  # the last one that was computed
     expected: Expected | None = None  # what was predicted of all this
     finish_reason: FinishReason | None = None
+    speculation: Speculation | None = None  # where tokens are drafted
     accepted: Mark | None = None
     first_token: Mark | None = None
     last_token: Mark | None = None
@@ -158,7 +208,8 @@ class MetricsState:
         before, after = self.pace[-2:]
         rate = (after.new_tokens - before.new_tokens) / (after.at_s - before.at_s)
         waited_s = 0.0 if self.finish_reason else now_s - self.last_token.at_s
-        return min(rate, 1 / waited_s) if waited_s > max(LATE_S, 2 / rate) else rate
+        at_once = self.speculation.tokens_per_pass if self.speculation else 1.0
+        return min(rate, at_once / waited_s) if waited_s > max(LATE_S, 2 * at_once / rate) else rate
 
 
 def apply(state: MetricsState, event: Event) -> MetricsState:
@@ -195,6 +246,8 @@ def _apply(state: MetricsState, event: Event) -> MetricsState:
             return _with(state, stall_s=state.stall_s + event.seconds)
         case MemorySample():
             return _with(state, memory={**state.memory, event.device: event})
+        case Speculated():
+            return _with(state, speculation=(state.speculation or Speculation()).after(event))
         case Token():
             return _token(state, event.at_s)
         case Finished():

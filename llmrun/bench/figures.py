@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
 
@@ -45,9 +45,10 @@ def make_row(setup: Setup, samples: Sequence[Sample], ceiling: Ceiling | None, b
     seconds = sum(sample.seconds for sample in samples)
     tpot_s = _median(sample.tpot_s for sample in samples)
     gaps_s = [gap_s for sample in samples for gap_s in sample.gaps_s]
+    speculated = [sample.state.speculation for sample in samples if sample.state.speculation]
     return Row(
         model_filename=spec.folder,
-        model_type=model_type(spec),
+        model_type=model_type(spec, plan),
         model_size=spec.nbytes,
         model_n_params=spec.n_params,
         cpu_info=setup.cpu_info,
@@ -78,14 +79,17 @@ def make_row(setup: Setup, samples: Sequence[Sample], ceiling: Ceiling | None, b
         seed=setup.seed,
         llmrun_version=__version__,
         sweep=setup.sweep,
+        tokens_per_pass=_mean(done.tokens_per_pass for done in speculated),
+        draft_acceptance=_mean(done.acceptance for done in speculated),
     )
 
 
-def model_type(spec: ModelSpec) -> str:
-    """Family, size and dtype: ``llama 135M BF16``."""
+def model_type(spec: ModelSpec, plan: Plan) -> str:
+    """Family, size and formats: ``llama 135M BF16``, ``llama 7.0B BF16, q4 in RAM, quality balanced``."""
     n_params = spec.n_params
     size = f"{n_params / 1e9:.1f}B" if n_params >= 1e9 else f"{n_params / 1e6:.0f}M"
-    return f"{spec.model_type} {size} {spec.format_words}"
+    kind = f"{spec.model_type} {size} {spec.format_words}"
+    return f"{kind}, {plan.precision_words}" if plan.precision_words else kind
 
 
 def plan_id(plan: Plan) -> str:
@@ -112,6 +116,11 @@ def _budget_bytes(plan: Plan, devices: Sequence[str]) -> int:
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def _ms(seconds: float | None) -> float | None:

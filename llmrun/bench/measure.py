@@ -16,10 +16,15 @@ Starts = Callable[[], AbstractContextManager[Replayer]]
 
 @dataclass(frozen=True)
 class Method:
-    """How a case is measured. ``warm_up``: a run before, that is not counted, of its prompt and one new token."""
+    """How a case is measured.
+
+    ``warm_up``: a run before, that is not counted, of its prompt and one new token. ``own_tokens``: the new tokens are
+    those that the model finds likeliest, since random ones cannot be drafted.
+    """
 
     repetitions: int = 5
     warm_up: bool = True
+    own_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,12 @@ def measure(engine: Replayer, case: Case, tokens: RandomTokens, method: Method, 
     """
     if method.warm_up:
         watcher.repetition(0)
-        take_sample(engine, replace(case, n_gen=min(1, case.n_gen)), tokens, watcher.event)
+        short = replace(case, n_gen=min(1, case.n_gen))
+        take_sample(engine, short, tokens, watcher.event, own_tokens=method.own_tokens)
     samples = []
     for number in range(1, method.repetitions + 1):
         watcher.repetition(number)
-        samples.append(take_sample(engine, case, tokens, watcher.event))
+        samples.append(take_sample(engine, case, tokens, watcher.event, own_tokens=method.own_tokens))
     return tuple(samples)
 
 
@@ -71,7 +77,8 @@ def measure_cold(
         began_s = time.monotonic()
         with start() as engine:
             start_s = time.monotonic() - began_s
-            samples.append(take_sample(engine, case, tokens, watcher.event, start_s=start_s))
+            sample = take_sample(engine, case, tokens, watcher.event, own_tokens=method.own_tokens, start_s=start_s)
+            samples.append(sample)
     return tuple(samples)
 
 

@@ -19,7 +19,7 @@ class Row:
 
     Attributes:
         model_filename: the folder of the checkpoint.
-        model_type: architecture, size and dtype, as in ``llama 135M BF16``.
+        model_type: architecture, size, formats and quality, as in ``llama 135M BF16, q4 in RAM, quality balanced``.
         model_size: bytes of weights.
         n_ctx: the context that the plan reserves.
         test_time: when it began, ISO 8601 in UTC.
@@ -36,6 +36,8 @@ class Row:
         cache_state: ``cold``, the weights came from the disk within the sample, or ``warm``.
         plan_id: the fingerprint of the plan.
         sweep: the value of the swept option, as given.
+        tokens_per_pass: with speculation, tokens that a pass over the model gave; ``draft_acceptance`` the share of the
+            drafted tokens that were right, 0 to 1.
     """
 
     model_filename: str
@@ -70,6 +72,8 @@ class Row:
     seed: int
     llmrun_version: str
     sweep: str | None = None
+    tokens_per_pass: float | None = None
+    draft_acceptance: float | None = None
 
     @property
     def case(self) -> Case:

@@ -23,6 +23,10 @@ class Replayer(Protocol):
         """The events of a prompt and of the passes over all of ``following`` but its last."""
         ...
 
+    def extend(self, prompt: Sequence[int], new_tokens: int) -> Iterator[Event]:
+        """The same with the tokens that the model itself finds likeliest."""
+        ...
+
 
 class RandomTokens:
     """Prompts of random tokens; two that come after each other differ in the first, so that no KV cache is reused."""
@@ -106,11 +110,20 @@ class Sample:
         return prompt_s + self.case.n_gen * self.state.expected.tpot_s
 
 
-def take_sample(engine: Replayer, case: Case, tokens: RandomTokens, watch: Watch, *, start_s: float = 0.0) -> Sample:
+def take_sample(
+    engine: Replayer,
+    case: Case,
+    tokens: RandomTokens,
+    watch: Watch,
+    *,
+    own_tokens: bool = False,
+    start_s: float = 0.0,
+) -> Sample:
     """Run the case once; what has to be in the KV cache before it is brought there first, untimed.
 
     Args:
         watch: sees every event as it comes.
+        own_tokens: the new tokens are the model's own, not random.
         start_s: what starting the engine took, if it was started for this sample.
 
     Raises:
@@ -118,19 +131,21 @@ def take_sample(engine: Replayer, case: Case, tokens: RandomTokens, watch: Watch
     """
     past = tokens.past(case.n_depth)
     if past and case.n_prompt:
-        _replay(engine, past, [0], watch)
+        _watched(engine.replay(past, [0]), watch)
     prompt = [*past, *tokens.fresh(case.n_prompt)] or tokens.fresh(1)
-    state, token_at_s = _replay(engine, prompt, tokens.fresh(case.n_gen + 1), watch)
+    if own_tokens:
+        events = engine.extend(prompt, case.n_gen + 1)
+    else:
+        events = engine.replay(prompt, tokens.fresh(case.n_gen + 1))
+    state, token_at_s = _watched(events, watch)
     assert len(token_at_s) == case.n_gen + 1, "one token after the prompt and one for each pass"
     return Sample(case, state, token_at_s, start_s)
 
 
-def _replay(
-    engine: Replayer, prompt: Sequence[int], following: Sequence[int], watch: Watch
-) -> tuple[MetricsState, tuple[float, ...]]:
+def _watched(events: Iterator[Event], watch: Watch) -> tuple[MetricsState, tuple[float, ...]]:
     """The figures and the moments of the tokens; whatever stops this stops the engine's work."""
     state, token_at_s = MetricsState(), []
-    with closing(cast(Generator[Event, None, None], engine.replay(prompt, following))) as events:
+    with closing(cast(Generator[Event, None, None], events)):
         for event in events:
             watch(event)
             state = apply(state, event)

@@ -35,6 +35,7 @@ def report(spec: ModelSpec, plan: Plan, text: str, state: MetricsState) -> dict[
         "read_bytes": dict(state.read_bytes),
         "read_bytes_per_token": state.read_bytes_per_token,
         "predicted": _predicted(state),
+        "speculation": _speculation(state),
         "stall_share": {"prefill": _stall_share(state.prefill), "decode": _stall_share(state.decode)},
         "memory": {
             device: {"peak_bytes": sample.peak_bytes, "budget_bytes": sample.budget_bytes}
@@ -62,6 +63,22 @@ def _predicted(state: MetricsState) -> dict[str, Any] | None:
         "decode_tokens_per_s": 1 / state.expected.tpot_s,
         "read_bytes_per_token": dict(state.expected.read_bytes_per_token),
         "peak_bytes": dict(state.expected.peak_bytes),
+    }
+
+
+def _speculation(state: MetricsState) -> dict[str, Any] | None:
+    """``null`` where nothing is drafted; ``acceptance`` by place in the draft."""
+    done = state.speculation
+    if done is None:
+        return None
+    return {
+        "passes": done.passes,
+        "tokens_per_pass": done.tokens_per_pass,
+        "drafted_tokens": sum(done.drafted),
+        "accepted_tokens": sum(done.accepted),
+        "acceptance_by_place": list(done.acceptance_by_place),
+        "draft_s": done.draft_s,
+        "verify_s": done.verify_s,
     }
 
 

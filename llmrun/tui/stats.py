@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from llmrun.events import FinishReason
-from llmrun.metrics import MetricsState, Phase
+from llmrun.metrics import MetricsState, Phase, Speculation
 from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
 
 UNKNOWN = "-"
@@ -14,13 +14,15 @@ ENDED = {
     FinishReason.CONTEXT: "the context is full",
     FinishReason.INTERRUPTED: "stopped",
 }
+MOST_PLACES = 8
 
 Line = tuple[str, str, str, str]  # label, measured, predicted, detail
 
 
 def stats_text(state: MetricsState) -> str:
     """Label, amount, what was predicted, detail; one figure a line, at most 80 columns, without a final newline."""
-    rows = [_first_token(state), _prefill(state), _decode(state), *_reads(state), _stalls(state), *_memory(state)]
+    rows = [_first_token(state), _prefill(state), _decode(state), *_speculation(state)]
+    rows += [*_reads(state), _stalls(state), *_memory(state)]
     if state.expected:
         rows.insert(0, ("", "measured", "predicted", ""))
     label, measured, predicted = (max(len(row[column]) for row in rows) for column in range(3))
@@ -77,6 +79,22 @@ def _decode(state: MetricsState) -> Line:
         detail += f", slowest {format_seconds(state.itl_max_s)}"
     predicted = format_tokens_rate(1 / state.expected.tpot_s) if state.expected else ""
     return "decode", _or_unknown(state.decode_tokens_per_s, format_tokens_rate), predicted, detail
+
+
+def _speculation(state: MetricsState) -> Iterator[Line]:
+    """What drafts gave and took, where there are any."""
+    done = state.speculation
+    if done is None:
+        return
+    seconds = f"{format_seconds(done.draft_s)} drafting, {format_seconds(done.verify_s)} verifying"
+    yield "tokens a pass", f"{done.tokens_per_pass:.2f}", "", seconds
+    if done.acceptance is not None:
+        yield "drafts accepted", f"{done.acceptance:.0%}", "", acceptance_text(done, MOST_PLACES)
+
+
+def acceptance_text(done: Speculation, most: int) -> str:
+    """How many of the first, the second, ... token of a draft were right: ``by place 90 72 55 41 %``."""
+    return f"by place {' '.join(f'{share * 100:.0f}' for share in done.acceptance_by_place[:most])} %"
 
 
 def _reads(state: MetricsState) -> list[Line]:

@@ -13,7 +13,7 @@ from llmrun.tui.dashboard.facts import Facts, Way
 from llmrun.tui.dashboard.layers import coming, computing
 from llmrun.tui.dashboard.lines import Glyphs, Line, Part, bar, cut, joined, line_width, sparkline
 from llmrun.tui.plan_tables import tier_name
-from llmrun.tui.stats import ENDED
+from llmrun.tui.stats import ENDED, MOST_PLACES, acceptance_text
 from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
 
 UNKNOWN = "-"
@@ -116,6 +116,17 @@ def pace(view: View) -> Line:
     shown = values[-min(60, room - 20 if room >= 30 else room) :]
     between = f"{_number(min(shown))} to {_number(max(shown))}"
     return view.row("pace", [sparkline(shown, len(shown), view.glyphs), between])
+
+
+def drafts(view: View) -> Iterator[Line]:
+    """What they give, where tokens are drafted."""
+    done = view.state.speculation
+    if done is None:
+        return
+    texts = [f"{done.tokens_per_pass:.1f} tokens a pass"]
+    if done.acceptance is not None:
+        texts += [f"{done.acceptance:.0%} accepted", acceptance_text(done, MOST_PLACES)]
+    yield view.row("drafts", texts)
 
 
 def first_token(view: View) -> Line:

@@ -58,6 +58,7 @@ def _figures(view: View) -> Iterator[Block]:
     yield Block(4 if in_prefill else 0, Place.LEFT, (rows.speed(view),))
     yield Block(0, Place.LEFT, (rows.prefill(view),)) if in_prefill else Block(7, Place.LEFT, (rows.pace(view),))
     yield Block(1, Place.LEFT, (rows.tokens(view),))
+    yield from (Block(2, Place.LEFT, (line,)) for line in rows.drafts(view))
     yield Block(6, Place.LEFT, (rows.first_token(view),))
     yield from (Block(3, Place.LEFT, (line,)) for line in rows.memory(view))
     yield from (Block(2 if one.tier else 5, Place.RIGHT, (rows.way(view, one),)) for one in view.facts.ways)
