@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmrun.bench.case import Case
+from llmrun.checkpoint.kept import kept_unit, layer_shape
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.hardware.speeds import DeviceSpeed, Speeds
 from llmrun.planner.memory import item_bytes
@@ -109,7 +110,7 @@ class _Pass:
 
     def _compute_s(self, device: str) -> float:
         speed = self.speeds.device(device)
-        units = [unit for unit, p in self._units() if self._device(p) == device]
+        units = [kept_unit(unit, p.kept) for unit, p in self._units() if self._device(p) == device]
         nbytes = sum(unit.nbytes + self._kv_bytes(unit) for unit in units)
         flops = sum(unit.flops_per_token * (1 if unit.kind is UnitKind.HEAD else self.tokens) for unit in units)
         return max(nbytes / speed.memory_bytes_per_s.p50, flops / self._peak_flops_per_s(speed))
@@ -126,12 +127,17 @@ class _Pass:
             if curve.dtype in {self.spec.dtype, *self.spec.weight_formats} or len(device.weights) == 1
             for tokens, bytes_per_s in zip(curve.tokens, curve.bytes_per_s, strict=True)
         ]
-        own = self.speeds.layer(self.spec.layer_shape)
-        if own and not is_gpu(device.device):
-            layer = next(unit for unit in self.spec.units if unit.kind is UnitKind.LAYER)
-            flops = 2 * layer.n_params
-            rates += [flops * tokens / s for tokens, s in zip(own.tokens, own.seconds, strict=True) if s > 0]
+        if not is_gpu(device.device):
+            rates += self._own_flops_per_s()
         return max(rates, default=float("inf"))
+
+    def _own_flops_per_s(self) -> Iterator[float]:
+        """Of the model's own layers, in all formats that they are kept in."""
+        layer = next(unit for unit in self.spec.units if unit.kind is UnitKind.LAYER)
+        for name in (None, *self.plan.kept_formats):
+            own = self.speeds.layer(layer_shape(self.spec, name, fine=self.plan.precision.quality.fine))
+            points = zip(own.tokens, own.seconds, strict=True) if own else ()
+            yield from (2 * layer.n_params * tokens / seconds for tokens, seconds in points if seconds > 0)
 
     def _devices(self) -> list[str]:
         return sorted({self._device(p) for _, p in self._units()})

@@ -39,8 +39,8 @@ STATE_BYTES = 4
 KERNEL_TOKENS = 64
 """Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
 
-ROUNDING_BYTES = 16 * MIB
-"""While weights are rounded to the format that they are kept in: buffers, and what the heap keeps of them."""
+ROUNDING_BYTES = 4 * MIB
+"""While weights are rounded to the format that they are kept in: some rows of them (runtime/kept.py)."""
 
 FEW_TOKENS, TILE_BYTES = 16, 8 * MIB
 """More tokens than these meet plain weights that are made floats, so many bytes at a time (kernels/multiply.py)."""

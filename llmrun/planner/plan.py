@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmrun.settings import LOSSLESS, Precision, Workload
+from llmrun.settings import LOSSLESS, Precision, Quality, Workload
 
 SCHEMA_VERSION = 3
 
@@ -201,6 +201,18 @@ class Plan:
         """The GPUs that compute anything, in a prefill or for a token."""
         used = {device for p in self.placements for device in (p.device, p.prefill_device)}
         return tuple(sorted(device for device in used if is_gpu(device)))
+
+    @property
+    def kept_formats(self) -> tuple[str, ...]:
+        """The formats that anything is kept in, other than that of the file."""
+        return tuple(sorted({placement.kept for placement in self.placements if placement.kept}))
+
+    @property
+    def precision_words(self) -> str:
+        """``q4 in RAM, quality balanced``: what is otherwise than in the file; empty where nothing is."""
+        kept = [f"{' and '.join(self.kept_formats)} in RAM"] if self.kept_formats else []
+        is_other = self.precision.quality is not Quality.LOSSLESS
+        return ", ".join([*kept, *([f"quality {self.precision.quality}"] if is_other else [])])
 
     def placement(self, unit: str) -> Placement:
         """The placement of a unit.

@@ -14,7 +14,7 @@ from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.planner.plan import Plan
 from llmrun.quantize.rounding import quantise
 
-CHUNK_WEIGHTS = 1 << 21  # rounded at once: enough for all threads
+CHUNK_WEIGHTS = 1 << 20  # rounded at once: enough for all threads
 
 
 class KeptWeights:

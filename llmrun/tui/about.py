@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec
-from llmrun.planner.plan import DISK, Plan
+from llmrun.planner.plan import CPU, DISK, Placement, Plan
 from llmrun.units import format_bytes
 
 
@@ -14,6 +15,8 @@ def about_text(spec: ModelSpec, plan: Plan) -> str:
         ("placement", placement_text(spec, plan)),
         ("context", f"{plan.workload.context_tokens:,} tokens"),
     ]
+    if plan.precision_words:
+        rows.append(("precision", plan.precision_words))
     rows += [
         (f"memory {memory.device}", f"{format_bytes(memory.nbytes)} of {format_bytes(memory.budget_bytes)} allowed")
         for memory in plan.memory
@@ -25,17 +28,18 @@ def placement_text(spec: ModelSpec, plan: Plan) -> str:
     """How many of the bytes live on each tier: ``1.8 GiB in cpu, 6.2 GiB read from disk for every token``."""
     totals: dict[str, int] = {}
     for placement in plan.placements:
-        totals[placement.home] = totals.get(placement.home, 0) + spec.unit(placement.unit).nbytes
-    parts = [
-        f"{format_bytes(nbytes)} {'read from disk for every token' if home == DISK else f'in {_tier(home)}'}"
-        for home, nbytes in totals.items()
-        if nbytes
-    ]
-    return ", ".join(parts)
+        totals[placement.home] = totals.get(placement.home, 0) + placed_bytes(spec, placement)
+    words = {DISK: "read from disk for every token", CPU: "in RAM"}
+    if plan.kept_formats:
+        words[CPU] += f" ({' and '.join(plan.kept_formats)})"
+    return ", ".join(
+        f"{format_bytes(nbytes)} {words.get(home, f'in {home}')}" for home, nbytes in totals.items() if nbytes
+    )
 
 
-def _tier(home: str) -> str:
-    return "RAM" if home == "cpu" else home
+def placed_bytes(spec: ModelSpec, placement: Placement) -> int:
+    """Of a unit's weights, in the format that it is kept in."""
+    return kept_unit(spec.unit(placement.unit), placement.kept).nbytes
 
 
 def kind_text(spec: ModelSpec) -> str:

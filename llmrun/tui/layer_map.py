@@ -48,6 +48,8 @@ def cell(one: Placement) -> Cell:
         if index >= len(_GPU_LETTERS):
             return Cell(MANY, f"on gpu:{len(_GPU_LETTERS)} or above", one.home)
         return Cell(_GPU_LETTERS[index], f"on {one.home}", one.home)
+    if one.kept:
+        return Cell(one.kept[1], f"in RAM in {one.kept}, computed on the CPU", one.home)
     on_gpu = is_gpu(one.device)
     letter, meaning = _LETTERS[one.home, on_gpu, not on_gpu and is_gpu(one.prefill_device)]
     return Cell(letter, meaning, one.home)

@@ -13,7 +13,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.planner.compare import Comparison
 from llmrun.planner.plan import CPU, DISK, Certificate, Plan, Prediction, is_gpu
 from llmrun.planner.what_if import WhatIf
-from llmrun.tui.about import kind_text
+from llmrun.tui.about import kind_text, placed_bytes
 from llmrun.tui.layer_map import cells, rows
 from llmrun.tui.plan_tables import (
     GAP_WIDTH,
@@ -78,6 +78,8 @@ def _header(spec: ModelSpec, plan: Plan, hardware: str) -> RenderableType:
         ("model", model),
         ("context", f"{work.context_tokens:,} tokens: {request}{batch}"),
     ]
+    if plan.precision_words:
+        lines.append(("precision", plan.precision_words))
     return label_table([*lines, ("hardware", hardware)])
 
 
@@ -86,12 +88,13 @@ def _tiers(spec: ModelSpec, plan: Plan, width: int) -> Table:
     homes = [memory.device for memory in plan.memory]
     gap = GAP_WIDTH if width >= WIDE else 1
     table = column_table("tier", "units", "weights", "share", "reserved", "budget", "used", gap=gap)
+    total_bytes = sum(placed_bytes(spec, placement) for placement in plan.placements)
     for home in [*sorted(home for home in homes if is_gpu(home)), CPU, DISK]:
-        units = [spec.unit(p.unit) for p in plan.placements if p.home == home and spec.unit(p.unit).tensors]
-        nbytes = sum(unit.nbytes for unit in units)
-        share = f"{nbytes / spec.nbytes:.0%}"
+        placed = [p for p in plan.placements if p.home == home and spec.unit(p.unit).tensors]
+        nbytes = sum(placed_bytes(spec, placement) for placement in placed)
+        share = f"{nbytes / total_bytes:.0%}"
         name = Text(tier_name(home), home_style(home))
-        table.add_row(name, str(len(units)), format_bytes(nbytes), share, *_used(plan, home))
+        table.add_row(name, str(len(placed)), format_bytes(nbytes), share, *_used(plan, home))
     return table
 
 

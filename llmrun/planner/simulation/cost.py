@@ -29,8 +29,8 @@ NO_LINK = -1
 
 LEAST_STARTUP_RATE = 0.05
 
-ROUNDED_BYTES_PER_S = 200e6
-"""Of plain weights, where rounding them was not measured: a slow core's."""
+ROUNDED_BYTES_PER_S = 400e6
+"""Of plain weights, where rounding them was not measured: two slow cores."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.plan import CPU, DISK, DeviceMemory, Plan, Prediction, is_gpu
-from llmrun.tui.about import kind_text
+from llmrun.tui.about import kind_text, placed_bytes
 from llmrun.tui.layer_map import Cell, cell
 
 
@@ -60,7 +60,7 @@ def facts(spec: ModelSpec, plan: Plan, speeds: Speeds | None) -> Facts:
             others.append((one.unit, cell(one)))
     return Facts(
         model=spec.name,
-        kind=kind_text(spec),
+        kind=", ".join(text for text in (kind_text(spec), plan.precision_words) if text),
         layers=tuple(layers),
         others=tuple(others),
         order=tuple(unit.name for unit in spec.units if unit.kind in (UnitKind.LAYER, UnitKind.HEAD)),
@@ -80,7 +80,7 @@ def _ways(spec: ModelSpec, plan: Plan, speeds: Speeds | None) -> Iterator[Way]:
         yield Way("RAM to GPU", sum(links) if all(links) else None, CPU)
     for device in (CPU, *plan.gpus):
         token_bytes = sum(
-            spec.unit(one.unit).nbytes
+            placed_bytes(spec, one)
             for one in plan.placements
             if one.device == device and spec.unit(one.unit).kind in (UnitKind.LAYER, UnitKind.HEAD)
         )
