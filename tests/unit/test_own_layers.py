@@ -8,9 +8,10 @@ from tiny_spec import model
 
 from llmrun.hardware import measure as measuring
 from llmrun.hardware.host_key import host_key
-from llmrun.hardware.measure_own import own_layers
+from llmrun.hardware.measure_own import own_layers, own_rounding
 from llmrun.hardware.speeds import LayerSpeed, OwnLayers
-from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk
+from llmrun.hardware.speeds_cache import cached_speeds, speeds_for, store_speeds, with_disk, with_layers
+from llmrun.kernels.multiply import kernels
 from llmrun.planner.choices import all_choices, stages, to_placements
 from llmrun.planner.plan import DEFAULT_SLOTS
 from llmrun.planner.predict import predict
@@ -73,6 +74,37 @@ def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
     assert len(found) >= 4  # a busy machine leaves the longer ones out
     assert all(figure > 0 for name, figure in found.items() if name != "first_s")
     assert found["first_s"] >= 0
+
+
+def test_what_is_kept_in_another_format_is_measured_beside(llama_folder, monkeypatch, tmp_path):
+    """One after the other, each once; what the weights are rounded from and how is part of the name."""
+    monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(measuring, "measure_layers", lambda path, host, own, s: asked.append(own) or (_known(own),))
+    folder = weights_folder(tmp_path / "model")
+    host = with_disk(HOST, folder)
+    assert store_speeds(host, replace(SPEEDS, host=host_key(host)))
+    known = cached_speeds(host)
+    for own in (OwnLayers("a", ()), OwnLayers("a, Q8_0", (), rounded=True), OwnLayers("a", ())):
+        known = with_layers(known, host, folder, lambda note: None, own)
+    assert [own.shape for own in asked] == ["a", "a, Q8_0"]
+    assert cached_speeds(host).layer("a, Q8_0").rounding_s == 0.5
+    incomplete = with_layers(replace(known, complete=False), host, folder, lambda note: None, OwnLayers("b", ()))
+    assert incomplete.layer("b")
+    assert cached_speeds(host).layer("b") is None
+
+
+def _known(own):
+    return replace(OWN, shape=own.shape, rounding_s=0.5)
+
+
+@pytest.mark.skipif(kernels(1) is None, reason="no kernels")
+def test_rounding_a_layer_takes_a_time(tmp_path):
+    from tiny_checkpoint import write_checkpoint
+
+    folder = write_checkpoint(tmp_path, hidden_size=32)
+    assert own_rounding(folder, FORMATS | {"mlp.up_proj.weight": "Q8_0"}) > 0
+    assert own_rounding(folder, FORMATS) is None
 
 
 def test_layers_larger_than_the_memory_for_measuring_are_refused(llama_folder):

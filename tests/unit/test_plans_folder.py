@@ -9,7 +9,7 @@ from tiny_spec import model
 from llmrun.cli.plans_folder import load_plan, save_plan, saved_path, saved_plan, write_whole
 from llmrun.errors import LlmrunError
 from llmrun.planner.plan_file import plan_to_json
-from llmrun.settings import Budget
+from llmrun.settings import Budget, Precision, Quality
 from llmrun.units import GIB, MIB
 
 CONTEXT = plan().workload.context_tokens
@@ -120,3 +120,12 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 
 def test_the_file_is_the_same_for_the_same_run():
     assert saved_path(SPEC, HOST, 1) == saved_path(replace(SPEC, name="x"), HOST, 1) != saved_path(SPEC, HOST, 2)
+
+
+def test_a_plan_for_other_formats_is_left():
+    for made in (Precision(), Precision(format="q4")):
+        save_plan(plan(precision=made), SPEC)
+        assert saved(precision=made)[0].precision == made
+        found, note = saved(precision=Precision(Quality.SMALL))
+        assert found is None
+        assert made.words in note
