@@ -1,7 +1,6 @@
 /* Four floats at a time. */
 #include <arm_neon.h>
 #include <stdint.h>
-#include <string.h>
 
 typedef float32x4_t vf;
 enum { LANES = 4 };
@@ -17,11 +16,11 @@ static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
 /* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
-static inline vf vf_load_f8(const void *at) {
-    uint32_t four;
-    memcpy(&four, at, sizeof four);
-    int16x4_t wide = vshl_n_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)))), 7);
-    return vcvt_f32_f16(vreinterpret_f16_u16(vand_u16(vreinterpret_u16_s16(wide), vdup_n_u16(0xbfff))));
+static inline void vf_load_two_f8(const void *at, vf out[2]) {
+    uint16x8_t wide = vreinterpretq_u16_s16(vshlq_n_s16(vmovl_s8(vreinterpret_s8_u8(vld1_u8(at))), 7));
+    float16x8_t halves = vreinterpretq_f16_u16(vandq_u16(wide, vdupq_n_u16(0xbfff)));
+    out[0] = vcvt_f32_f16(vget_low_f16(halves));
+    out[1] = vcvt_f32_f16(vget_high_f16(halves));
 }
 static inline vf vf_load_bf16(const void *at) {
     return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(at)), 16));

@@ -25,12 +25,15 @@ static inline vf vf_load_f16(const void *at) {
     return (vf){half_at(bytes), half_at(bytes + 2), half_at(bytes + 4), half_at(bytes + 6)};
 }
 /* Times 2^-8, and 480 for NaN, as the other variants have it. */
-static inline vf vf_load_f8(const void *at) {
+static inline void vf_load_two_f8(const void *at, vf out[2]) {
     typedef uint32_t words __attribute__((vector_size(16)));
-    uint8_t four __attribute__((vector_size(4)));
-    memcpy(&four, at, sizeof four);
-    words wide = __builtin_convertvector(four, words);
-    return (vf)((wide & 0x80) << 24 | (wide & 0x7f) << 20) * 0x1p112f;
+    const char *bytes = at;
+    for (int i = 0; i < 2; i++) {
+        uint8_t four __attribute__((vector_size(4)));
+        memcpy(&four, bytes + 4 * i, sizeof four);
+        words wide = __builtin_convertvector(four, words);
+        out[i] = (vf)((wide & 0x80) << 24 | (wide & 0x7f) << 20) * 0x1p112f;
+    }
 }
 static inline vf vf_load_bf16(const void *at) {
     const char *bytes = at;
