@@ -43,6 +43,8 @@ PLAIN: dict[str, Any] = {
     "seed": 0,
     "llmrun_version": "0.1.0",
     "sweep": None,
+    "tokens_per_pass": None,
+    "draft_acceptance": None,
 }
 
 

@@ -17,6 +17,7 @@ from llmrun.events import (
     MemorySample,
     PrefillProgress,
     RingSample,
+    Speculated,
     Stall,
     Token,
 )
@@ -87,6 +88,16 @@ def decode(tokens: int = 40, last: str = "layer 9") -> Iterator[Event]:
     yield LayerDone(at_s + 0.5, last, "cpu")
     yield RingSample(at_s + 0.5, "cpu", 3, 2, ("layer 11",))
     yield MemorySample(at_s + 0.5, "cpu", 3700 * MIB, 3800 * MIB, 4 * GIB)
+
+
+def drafted() -> Iterator[Event]:
+    """The same in passes of which each gives three tokens."""
+    for event in decode():
+        yield event
+        if isinstance(event, Token):
+            yield Token(event.at_s, 1, "a")
+            yield Token(event.at_s, 1, "a")
+            yield Speculated(event.at_s, 6, 2, 0.3, 1.9)
 
 
 def decode_on_gpu() -> Iterator[Event]:

@@ -12,6 +12,7 @@ from llmrun.cli import options
 from llmrun.cli.bench_after import ask_afterwards, finish
 from llmrun.cli.run import RunSettings
 from llmrun.errors import UsageError
+from llmrun.settings import AUTO, OFF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,8 @@ def bench(
     context: own.Context = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
+    speculate: options.Speculate = None,
+    draft_tokens: options.DraftTokens = None,
     quality: options.QualityLevel = None,
     format_name: options.KeptFormat = None,
     seed: own.Seed = None,
@@ -79,9 +82,10 @@ def bench(
         precision=options.parse_precision(quality, format_name),
         seed=seed,
         trust_remote_code=trust_remote_code,
+        speculating=options.speculating(speculate, draft_tokens),
     )
     afterwards = ask_afterwards(compare, tolerance, sweep, plot, plan)
-    method = Method(repetitions, warm_up=not no_warmup)
+    method = Method(repetitions, warm_up=not no_warmup, own_tokens=run.speculating.method not in (AUTO, OFF))
     settings = BenchSettings(
         run, cases, method, cold=cold, sweep=afterwards.sweep, progress=progress, ui=_ui(ui, progress=progress)
     )

@@ -66,6 +66,8 @@ def chat(
     stop: options.Stop = None,
     planner: options.Planner = None,
     plan: options.PlanFile = None,
+    speculate: options.Speculate = None,
+    draft_tokens: options.DraftTokens = None,
     quality: options.QualityLevel = None,
     format_name: options.KeptFormat = None,
     ui: Annotated[
@@ -96,6 +98,7 @@ def chat(
             plan_file=plan,
             precision=options.parse_precision(quality, format_name),
             trust_remote_code=trust_remote_code,
+            speculating=options.speculating(speculate, draft_tokens),
         ),
         SamplingSettings(
             temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens, stop=tuple(stop or ())

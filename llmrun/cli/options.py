@@ -15,7 +15,19 @@ import typer
 from llmrun.cli import complete
 from llmrun.cli.config_match import origin, origin_rows
 from llmrun.errors import UsageError
-from llmrun.settings import DEFAULT_CONTEXT_TOKENS, Budget, Precision, Quality, SamplingSettings, Workload
+from llmrun.settings import (
+    AUTO,
+    DEFAULT_CONTEXT_TOKENS,
+    DEFAULT_DRAFT_TOKENS,
+    NGRAM,
+    OFF,
+    Budget,
+    Precision,
+    Quality,
+    SamplingSettings,
+    Speculating,
+    Workload,
+)
 from llmrun.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -70,6 +82,11 @@ def parse_precision(quality: str | None, format_name: str | None) -> Precision:
         raise UsageError("bad-option", f"--quality {quality}: no such level", hint=f"one of {', '.join(Quality)}")
     level = Quality.LOSSLESS if quality is None else Quality(quality.lower())
     return Precision(level, recipe(format_name).name if format_name is not None else None)
+
+
+def _refuse_speculation(name: str, how: object) -> None:
+    if how not in (AUTO, OFF, NGRAM):
+        raise UsageError("bad-option", f"--speculate {how} cannot be done yet", hint="`--speculate ngram`")
 
 
 def _refuse_sampling(name: str, value: object) -> None:
@@ -182,6 +199,31 @@ KeptFormat = Annotated[
         show_default="what the quality allows",
         autocompletion=complete.formats,
         help="Keep the weights that stay in RAM in this format, rounded as they come in: q4, q8 or a type of GGUF.",
+    ),
+]
+Speculate = Annotated[
+    str | None,
+    typer.Option(
+        "--speculate",
+        metavar="HOW",
+        envvar="LLMRUN_SPECULATE",
+        callback=_checked(_refuse_speculation),
+        show_default=AUTO,
+        autocompletion=complete.choices(AUTO, OFF, NGRAM),
+        help="Guess tokens and check several in one pass; the answer is the same: auto, off or ngram (what followed "
+        "the same words before).",
+    ),
+]
+DraftTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--draft-tokens",
+        metavar="N",
+        min=1,
+        max=255,
+        envvar="LLMRUN_DRAFT_TOKENS",
+        show_default=str(DEFAULT_DRAFT_TOKENS),
+        help="With --speculate: at most so many guesses a pass.",
     ),
 ]
 PlannerTime = Annotated[
@@ -299,6 +341,11 @@ Stop = Annotated[
         help="End the answer before this text; may be repeated.",
     ),
 ]
+
+
+def speculating(how: str | None, draft_tokens: int | None) -> Speculating:
+    """What ``--speculate`` and ``--draft-tokens`` say."""
+    return Speculating(how or AUTO, draft_tokens or DEFAULT_DRAFT_TOKENS)
 
 
 def budget_within(default: Budget, ram_bytes: int | None, vram_bytes: int | None) -> Budget:

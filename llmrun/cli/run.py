@@ -13,7 +13,7 @@ from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine
 from llmrun.cli.options import workload_within
 from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
-from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
+from llmrun.settings import LOSSLESS, SPECULATE_AUTO, Budget, Precision, Quality, Speculating, Workload
 
 if TYPE_CHECKING:
     from llmrun.checkpoint import ModelSpec
@@ -35,6 +35,7 @@ class RunSettings:
     planner: str | None = None
     plan_file: Path | None = None
     precision: Precision = LOSSLESS
+    speculating: Speculating = SPECULATE_AUTO
     seed: int | None = None  # of the planner's search; ``None``: a plan that was saved will do
     trust_remote_code: bool = False
 
@@ -108,7 +109,11 @@ def start_planned(planned: Planned, settings: RunSettings) -> AbstractContextMan
     from llmrun.engine.start import start_engine
 
     return start_engine(
-        planned.spec, planned.plan, planned.machine.speeds, trust_remote_code=settings.trust_remote_code
+        planned.spec,
+        planned.plan,
+        planned.machine.speeds,
+        speculating=settings.speculating,
+        trust_remote_code=settings.trust_remote_code,
     )
 
 

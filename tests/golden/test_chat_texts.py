@@ -8,7 +8,7 @@ from fake_engine import plan, spec
 from golden_files import held
 from made_runs import decode, facts_of, on_cpu
 
-from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Stall, Token
+from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Speculated, Stall, Token
 from llmrun.metrics import MetricsState, apply
 from llmrun.tui.about import about_text
 from llmrun.tui.stats import stats_text, status_text
@@ -59,6 +59,15 @@ def on_gpu():
     return fold(*events, *samples, Finished(2.0, FinishReason.STOP))
 
 
+def drafted():
+    """Three passes give eight tokens."""
+    events = [Accepted(0.0, 20, 0), Token(1.0, 1, "a")]
+    for at_s, drafts, right in ((3.0, 0, 0), (5.1, 4, 4), (7.2, 4, 1)):
+        events += [Token(at_s, 1, "a")] * (right + 1)
+        events.append(Speculated(at_s, drafts, right, 0.02 * drafts, 2.0))
+    return fold(*events, Finished(7.2, FinishReason.LENGTH))
+
+
 def resident():
     """Reads nothing after the first pass."""
     tokens = [Token(0.2 + 0.004 * index, 1, "a") for index in range(300)]
@@ -70,6 +79,7 @@ CASES = {
     "stats_predicted": lambda: stats_text(predicted()),
     "stats_gpu": lambda: stats_text(on_gpu()),
     "stats_resident": lambda: stats_text(resident()),
+    "stats_drafted": lambda: stats_text(drafted()),
     "stats_one_token": lambda: stats_text(fold(Accepted(0.0, 8, 0), Token(0.5, 1, "a"))),
     "stats_nothing": lambda: stats_text(MetricsState()),
     "status_streamed": lambda: status_text(streamed()),

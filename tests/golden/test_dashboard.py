@@ -8,7 +8,7 @@ import pytest
 from golden_files import held
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import decode, decode_on_gpu, facts_of, finished, fold, on_cpu, on_gpu, prefill
+from made_runs import decode, decode_on_gpu, drafted, facts_of, finished, fold, on_cpu, on_gpu, prefill
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -25,6 +25,7 @@ CASES = {
     "decode": (fold(decode()), facts_of(on_cpu())),
     "prefill_gpu": (fold(prefill()), facts_of(on_gpu(126))),
     "decode_gpu": (fold(decode_on_gpu()), facts_of(on_gpu())),
+    "drafted": (fold(drafted()), facts_of(on_cpu())),
     "finished": (fold(finished()), facts_of(on_cpu())),
 }
 

@@ -16,7 +16,7 @@ from llmrun.bench.ceiling import ceiling
 from llmrun.bench.figures import Setup, make_row, plan_id
 from llmrun.bench.measure import Method, Watcher, load, measure, measure_cold
 from llmrun.bench.sample import RandomTokens, take_sample
-from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Stall, Token
+from llmrun.events import Accepted, BytesRead, Expected, Finished, FinishReason, MemorySample, Speculated, Stall, Token
 from llmrun.planner.plan import Placement
 from llmrun.units import MIB
 
@@ -40,6 +40,12 @@ class Engine:
             yield from self._events(len(prompt), following)
         finally:
             self.stopped += 1
+
+    def extend(self, prompt, new_tokens):
+        for event in self.replay(prompt, [None] * new_tokens):
+            yield event
+            if isinstance(event, Token):
+                yield Speculated(event.at_s, 3, 1, 0.01, 0.4)
 
     def _events(self, n_prompt, following):
         yield Accepted(self.now_s, n_prompt, 0)
@@ -120,6 +126,16 @@ def test_repetitions_after_a_warm_up_that_is_short():
     assert len(samples) == 3
     assert sum(isinstance(event, Accepted) for event in seen) == 4
     assert len({prompt[0] for prompt, _ in engine.requests}) == 4
+
+
+def test_where_tokens_are_drafted_they_are_the_models_own():
+    engine, watcher = Engine(), Watcher(ignore, ignore)
+    samples = measure(engine, Case(8, 4), tokens(), Method(2, own_tokens=True), watcher)
+    assert [following for _, following in engine.requests] == [[None] * 2, [None] * 5, [None] * 5]
+    row = make_row(SETUP, samples, None, datetime(2026, 1, 2, tzinfo=UTC))
+    assert (row.tokens_per_pass, row.draft_acceptance) == (2.0, pytest.approx(1 / 3))
+    plain = row_of(Case(8, 4))
+    assert (plain.tokens_per_pass, plain.draft_acceptance) == (None, None)
 
 
 def test_without_a_warm_up_the_engine_is_loaded_by_one_token():

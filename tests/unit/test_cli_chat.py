@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from llmrun.cli.app import main
 from llmrun.cli.chat import ChatSettings, read_prompt, run_chat
 from llmrun.cli.run import RunSettings, start
 from llmrun.errors import DeviceError, Interrupted, UsageError
-from llmrun.settings import SamplingSettings
+from llmrun.settings import SamplingSettings, Speculating
 from llmrun.tui.ui import Ui
 
 
@@ -58,7 +59,7 @@ def test_json_is_one_object_with_the_figures(capsys):
     assert value["model"]["name"] == "fake:1b"
     assert value["predicted"] is None
     layer = value["plan"]["placements"][1]
-    assert layer == {"unit": "layer 0", "home": "disk", "device": "cpu", "prompt_device": None}
+    assert layer == {"unit": "layer 0", "home": "disk", "device": "cpu", "prompt_device": None, "kept": None}
 
 
 def test_interrupted_answer_is_kept(capsys):
@@ -129,14 +130,23 @@ def test_every_option_arrives(monkeypatch, capsys):
         "chat some/model -p Where? --ram 2.5GiB --vram 512MiB --context 300 --planner greedy --plan a.json "
         "--trust-remote-code "
         "--temperature 0 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.5 --seed 42 --max-tokens 9 "
-        "--stop END --stop STOP --no-think"
+        "--stop END --stop STOP --no-think --speculate ngram --draft-tokens 7"
     )
     assert main(line.split()) == 0
     asked = RunSettings("some/model", 2560 * 2**20, 512 * 2**20, 300, "greedy", Path("a.json"), trust_remote_code=True)
-    assert seen == [asked]
+    assert seen == [replace(asked, speculating=Speculating("ngram", 7))]
     assert engine.samplings == [SamplingSettings(0.0, 3, 0.9, 0.1, 1.5, 42, 9, ("END", "STOP"))]
     assert engine.thinks == [False]
     assert capsys.readouterr().out == "Paris. \n"
+
+
+@pytest.mark.parametrize("how", ["self", "some/model"])
+def test_a_drafter_that_there_is_not_is_refused_before_the_model_is_looked_for(capsys, how):
+    assert main(["chat", "/nowhere", "-p", "x", "--speculate", how]) == 2
+    said = capsys.readouterr().err
+    assert "error: bad-option" in said
+    assert how in said
+    assert "hint: `--speculate ngram`" in said
 
 
 def test_environment_gives_what_the_line_does_not(monkeypatch, capsys):

@@ -14,6 +14,7 @@ from llmrun.events import (
     MemorySample,
     PrefillProgress,
     RingSample,
+    Speculated,
     Stall,
     Token,
 )
@@ -65,6 +66,42 @@ def test_bytes_and_stalls_belong_to_the_phase_in_which_they_came():
     assert state.read_bytes_per_token == {"disk": 300, "cpu": 20}
     assert state.prefill.stall_share == 0.25
     assert state.decode.stall_share == pytest.approx(0.5 / 3)
+
+
+def test_tokens_that_come_together():
+    """Of two passes: 1 + 2 and 1 + 0 tokens."""
+    state = fold(
+        Accepted(10.0, 30, 0),
+        Token(11.0, 1, "a"),
+        *[Token(13.0, 1, "a")] * 3,
+        Speculated(13.0, drafted=3, accepted=2, draft_s=0.5, verify_s=1.5),
+        Token(15.0, 1, "a"),
+        Speculated(15.0, drafted=1, accepted=0, draft_s=0.1, verify_s=1.9),
+    )
+    assert state.tpot_s == 1.0
+    assert state.itl_max_s == 2.0
+    assert state.speculation is not None
+    assert state.speculation.tokens_per_pass == 2.0
+    assert (state.speculation.drafted, state.speculation.accepted) == ((2, 1, 1), (1, 1, 0))
+    assert state.speculation.acceptance == 0.5
+    assert state.speculation.acceptance_by_place == (0.5, 1.0, 0.0)
+    assert (state.speculation.draft_s, state.speculation.verify_s) == (0.6, 3.4)
+
+
+def test_the_speed_does_not_fall_while_a_pass_that_gives_several_tokens_goes_on():
+    events = [Accepted(0.0, 1, 0), Token(1.0, 1, "a")]
+    for number in range(1, 4):
+        events += [*[Token(1.0 + 5 * number, 1, "a")] * 5, Speculated(1.0 + 5 * number, 4, 4, 0.1, 4.9)]
+    state = fold(*events)
+    assert state.tokens_per_s(20.0) == pytest.approx(1.0)
+    assert state.tokens_per_s(36.0) == pytest.approx(0.25)
+
+
+def test_nothing_was_drafted():
+    assert fold(*RUN).speculation is None
+    state = fold(Speculated(1.0, 0, 0, 0.0, 1.0))
+    assert state.speculation is not None
+    assert (state.speculation.tokens_per_pass, state.speculation.acceptance) == (1.0, None)
 
 
 def test_nothing_is_known_before_it_happened():

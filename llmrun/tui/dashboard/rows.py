@@ -197,11 +197,17 @@ def memory(view: View) -> Iterator[Line]:
 
 
 def _rate(view: View, one: Way) -> float | None:
-    """What a device reads of its own memory is known while it decodes; a prefill computes for longer than that."""
+    """What a device reads of its own memory is known while it decodes; a prefill computes for longer than that.
+
+    It reads it once for all tokens of a pass.
+    """
     if one.tier is not None:
         return view.state.read_bytes_per_s(one.tier, view.now_s)
     tokens_per_s = view.state.tokens_per_s(view.now_s)
-    return None if tokens_per_s is None else one.token_bytes * tokens_per_s
+    if tokens_per_s is None:
+        return None
+    done = view.state.speculation
+    return one.token_bytes * tokens_per_s / (done.tokens_per_pass if done else 1)
 
 
 def _shares(sample: MemorySample) -> tuple[float, float]:
