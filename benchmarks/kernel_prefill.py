@@ -23,7 +23,8 @@ from common import argument_parser, print_host, spread, table, write_samples
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
-from llmrun.kernels.multiply import multiply
+from llmrun.kernels.multiply import by_tiles, multiply
+from llmrun.kernels.scales import Scales
 
 LLAMA_2_7B_OPERATIONS = 2 * 6.6e9  # a token, in the matrices of its layers
 CACHE_BYTES = 96 << 20  # more than the caches of most machines
@@ -51,6 +52,17 @@ def bf16_product(rows: int, columns: int, *, fine: bool) -> Product:
     return lambda x, call: multiply(x, weights[call % count], FORMATS["BF16"], columns, fine=fine)
 
 
+def float8_products(kernels: Kernels, rows: int, columns: int) -> dict[str, Product]:
+    """8-bit floats in blocks of 128 x 128: by the kernel for a few tokens, and in tiles of floats."""
+    count, fmt = 1 + CACHE_BYTES // (rows * columns), FORMATS["F8_E4M3"]
+    weights = [torch.randint(0, 127, (rows, columns), dtype=torch.uint8) for _ in range(count)]
+    scales = Scales(torch.rand(-(-rows // 128), -(-columns // 128)), 128, 128)
+    return {
+        "F8_E4M3": lambda x, call: kernels.linear(x, weights[call % count], fmt, columns, scales=scales),
+        "F8_E4M3 in tiles": lambda x, call: by_tiles(x, weights[call % count], fmt, columns, scales),
+    }
+
+
 def int8_product(rows: int, columns: int) -> Product:
     """torch's own int8 product with a scale for each row and token: what groups of 32 cost is not in it."""
     count = 1 + CACHE_BYTES // (rows * columns)
@@ -65,15 +77,17 @@ def int8_product(rows: int, columns: int) -> Product:
     return multiply
 
 
-def measure(products: dict[str, Product], x: torch.Tensor, runs: int) -> dict[str, list[float]]:
-    """Seconds of each call; every other round goes backwards."""
+def measure(
+    products: dict[str, Product], x: torch.Tensor, runs: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each call by that clock; every other round goes backwards."""
     seconds: dict[str, list[float]] = {name: [] for name in products}
     for run in range(-1, runs):  # the first is thrown away
         for name in list(products)[:: 1 if run % 2 else -1]:
-            begin = time.perf_counter()
+            begin = clock()
             products[name](x, run + 1)
             if run >= 0:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return seconds
 
 
@@ -81,11 +95,12 @@ def parse() -> argparse.Namespace:
     """What is asked."""
     parser = argument_parser(__doc__)
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64, 256, 512])
-    parser.add_argument("--formats", nargs="+", default=[each.name for each in FORMATS.values() if not each.is_plain])
+    parser.add_argument("--formats", nargs="*", default=[each.name for each in FORMATS.values() if not each.is_plain])
     parser.add_argument("--rows", type=int, default=11008)
     parser.add_argument("--columns", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--processor-time", action="store_true", help="of all threads: for one, on a busy machine")
     return parser.parse_args()
 
 
@@ -97,13 +112,15 @@ def main() -> None:
     kernels = Kernels(find_library(), args.threads)
     print(f"{args.rows} x {args.columns}, {args.threads} threads, {kernels.variant}", flush=True)
     products = {name: packed_product(kernels, FORMATS[name], args.rows, args.columns) for name in args.formats}
+    products |= float8_products(kernels, args.rows, args.columns)
     products["BF16"] = bf16_product(args.rows, args.columns, fine=True)
     products["BF16, states in bf16"] = bf16_product(args.rows, args.columns, fine=False)
     products["torch int8"] = int8_product(args.rows, args.columns)
+    clock = time.process_time if args.processor_time else time.perf_counter
     rows, samples = [], {}
     for tokens in args.tokens:
         operations = 2 * args.rows * args.columns * tokens
-        seconds = measure(products, torch.randn(tokens, args.columns), args.runs)
+        seconds = measure(products, torch.randn(tokens, args.columns), args.runs, clock)
         samples[tokens] = seconds
         for name, each in seconds.items():
             rates = [operations / second / 1e9 for second in each]

@@ -56,8 +56,8 @@ def multiply(
         if fmt.name == "BF16" and (few or not fine):
             return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
         if fmt.name == "F8_E4M3" and not fine:
-            return _by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()
-    return _by_tiles(states, packed, fmt, columns, scales)
+            return by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()
+    return by_tiles(states, packed, fmt, columns, scales)
 
 
 def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None) -> torch.Tensor:
@@ -71,9 +71,10 @@ def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return aligned.view(dtype)
 
 
-def _by_tiles(
-    states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None
+def by_tiles(
+    states: torch.Tensor, packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None
 ) -> torch.Tensor:
+    """``multiply``, of weights that are made floats of the dtype of states, some rows at a time."""
     product = states.new_empty(len(states), len(packed))
     step = max(1, TILE_BYTES // (columns * states.element_size()))
     memory = states.new_empty(min(step, len(packed)), columns)
