@@ -24,7 +24,7 @@ SPEC = model([100 * MIB, 200 * MIB], kv_bytes_per_token=0)
 OWN = LayerSpeed(SPEC.layer_shape, 100 * MIB, (1, 64, 512), (0.004, 0.016, 0.128))
 MEASURED = replace(SPEEDS, layers=(OWN,), reading_slowdown=1.0)
 WORK = Workload(prompt_tokens=512, new_tokens=100)
-FORMATS = {"self_attn.q_proj.weight": "BF16", "mlp.up_proj.weight": "F16", "mlp.down_proj.weight": "F32"}
+FORMATS = {"self_attn.q_proj.weight": "BF16", "mlp.up_proj.weight": "F16", "mlp.down_proj.weight": "F8_E4M3"}
 
 
 @pytest.mark.parametrize(("tokens", "seconds"), [(1, 0.004), (8, 0.008), (64, 0.016), (512, 0.128), (1024, 0.256)])
