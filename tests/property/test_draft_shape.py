@@ -117,6 +117,14 @@ def test_what_was_measured_in_a_slow_moment_is_corrected() -> None:
     assert lengths.count(0) > 0.8 * len(lengths)
 
 
+def test_one_pass_that_something_held_up_does_not_end_it() -> None:
+    shape = Shape(8)
+    shape.learn(Speculated(0.0, 0, 0, 0.0, 1.0))
+    shape.learn(Speculated(0.0, 1, 1, 0.0, 5.0))
+    _, lengths = run(shape, STREAMED, 100, share_right(0.9))
+    assert len(lengths) < 40
+
+
 def test_a_drafter_that_gives_nothing_costs_nothing() -> None:
     shape = Shape(4)
     for _ in range(50):

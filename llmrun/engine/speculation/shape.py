@@ -5,7 +5,7 @@ With a_i the share of drafts whose i-th token was taken of those whose tokens be
     E(k) = 1 + a_1 + a_1 a_2 + ... + a_1 ... a_k        (Leviathan et al. 2023, eq. 1, for a_i that are all the same)
 
 tokens in D k + V(k + 1) seconds: D to draft a token, V(T) to verify T of them. The length with the greatest E(k) / time
-is taken, where 0 is a pass without a draft. All three are means over the latest passes.
+is taken, where 0 is a pass without a draft. All three are of the latest passes.
 
 What is risked is bounded, so that text nobody can guess costs next to nothing: a ledger of the answer holds the time
 that its passes took against the same tokens one by one, and no length is taken that could bring the loss above
@@ -16,8 +16,10 @@ and then, as far as the ledger allows: each time that it fails after twice as ma
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
+from statistics import median_low
 
 from llmrun.events import Speculated
 
@@ -25,8 +27,8 @@ LOSS_SHARE = 0.02
 CREDIT_TOKENS = 48
 """The answer is taken to be so much longer than it is: what may be risked before it is long."""
 
-WEIGHT = 0.25
-"""Of the newest in a mean of seconds."""
+LATEST = 5
+"""Of so many times the median counts, the lower of two: what is slow was held up, nothing is fast by chance."""
 
 FORGET = 0.9
 """Of what was accepted is kept at the next draft: the latest ten or so count."""
@@ -38,12 +40,15 @@ MOST_WAIT = 32
 """Passes between two trials, at the most."""
 
 
+Times = deque[float]
+
+
 class Costs:
     """Seconds that drafting and verifying took, and by these what they would take."""
 
     def __init__(self) -> None:
-        self._draft_s: float | None = None
-        self._pass_s: dict[int, float] = {}  # by the tokens of a pass
+        self._draft_s: Times = deque(maxlen=LATEST)
+        self._pass_s: dict[int, Times] = {}  # by the tokens of a pass
 
     @property
     def known(self) -> bool:
@@ -58,16 +63,17 @@ class Costs:
     def learn(self, drafted: int, draft_s: float, pass_s: float) -> None:
         """A pass over ``drafted + 1`` tokens."""
         if drafted:
-            self._draft_s = _mean(self._draft_s, draft_s / drafted)
-        self._pass_s[drafted + 1] = _mean(self._pass_s.get(drafted + 1), pass_s)
+            self._draft_s.append(draft_s / drafted)
+        self._pass_s.setdefault(drafted + 1, deque(maxlen=LATEST)).append(pass_s)
 
     def seconds(self, most: int) -> list[float]:
         """To draft k tokens and to verify them, for k from 0 to ``most``; once there was a pass."""
         widths = sorted(self._pass_s)
         # A narrower pass never takes longer: what was measured long ago is corrected by wider ones.
-        least = list(accumulate((self._pass_s[width] for width in reversed(widths)), min))[::-1]
-        draft_s = self._draft_s or 0.0
-        return [draft_s * k + _on_line(widths, least, k + 1) for k in range(most + 1)]
+        least = list(accumulate((median_low(self._pass_s[width]) for width in reversed(widths)), min))[::-1]
+        draft_s = median_low(self._draft_s) if self._draft_s else 0.0
+        # Nor does one pass take longer than its tokens would one by one.
+        return [draft_s * k + min(_on_line(widths, least, k + 1), (k + 1) * least[0]) for k in range(most + 1)]
 
 
 class Acceptance:
@@ -141,10 +147,6 @@ class Shape:
         """What the ledger leaves to be risked, by what things cost as it is known now: so errors are made good."""
         took_s = sum(count * each_s for count, each_s in zip(self._passes, seconds, strict=True))
         return self._loss_share * (self._tokens + CREDIT_TOKENS) * seconds[0] - (took_s - self._tokens * seconds[0])
-
-
-def _mean(before: float | None, new: float) -> float:
-    return new if before is None else before + WEIGHT * (new - before)
 
 
 def _on_line(widths: Sequence[int], seconds: Sequence[float], width: int) -> float:
