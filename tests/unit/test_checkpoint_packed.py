@@ -143,7 +143,10 @@ def test_bytes_that_nothing_describes_are_refused(tmp_path: Path) -> None:
         ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "(gptq, 3 bits, groups of 128)"),
         ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "in the formats gptq and gptq_v2"),
         ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "version": "gemv"}, "(awq, 4 bits, groups of 64)"),
-        ({"quant_method": "fp8", "fmt": "e5m2", "weight_block_size": [128, 128]}, "blocks of [128, 128]), which llmrun"),
+        (
+            {"quant_method": "fp8", "fmt": "e5m2", "weight_block_size": [128, 128]},
+            "blocks of [128, 128]), which llmrun",
+        ),
         (
             {
                 "quant_method": "compressed-tensors",
