@@ -79,7 +79,7 @@ def test_text_that_nobody_can_guess_takes_no_longer(machine: Machine) -> None:
 
 def test_all_right_and_next_to_free_is_drafted_to_the_limit() -> None:
     seconds, lengths = run(Shape(16), STREAMED, 256, share_right(1.0))
-    assert lengths[:4] == [0, 1, 2, 4]  # each wider one once half of it is known
+    assert lengths[:5] == [0, 1, 1, 2, 4]  # each wider one once half of it is known
     assert max(lengths) == 16
     assert seconds < 256 / 6
 
@@ -120,6 +120,7 @@ def test_what_was_measured_in_a_slow_moment_is_corrected() -> None:
 def test_one_pass_that_something_held_up_does_not_end_it() -> None:
     shape = Shape(8)
     shape.learn(Speculated(0.0, 0, 0, 0.0, 1.0))
+    shape.learn(Speculated(0.0, 1, 1, 0.0, 9.0))
     shape.learn(Speculated(0.0, 1, 1, 0.0, 5.0))
     _, lengths = run(shape, STREAMED, 100, share_right(0.9))
     assert len(lengths) < 40

@@ -49,6 +49,7 @@ class Costs:
     def __init__(self) -> None:
         self._draft_s: Times = deque(maxlen=LATEST)
         self._pass_s: dict[int, Times] = {}  # by the tokens of a pass
+        self._drafted = False
 
     @property
     def known(self) -> bool:
@@ -61,7 +62,10 @@ class Costs:
         return max(self._pass_s, default=0)
 
     def learn(self, drafted: int, draft_s: float, pass_s: float) -> None:
-        """A pass over ``drafted + 1`` tokens."""
+        """A pass over ``drafted + 1`` tokens; the first with a draft makes what later ones use, and says nothing."""
+        if drafted and not self._drafted:
+            self._drafted = True
+            return
         if drafted:
             self._draft_s.append(draft_s / drafted)
         self._pass_s.setdefault(drafted + 1, deque(maxlen=LATEST)).append(pass_s)
