@@ -153,7 +153,7 @@ def verdict(pair: Pair, most: float) -> str:
     gaps = pair.gaps()
     near = all(gap is not None for gap in gaps) and sum(gap or 0 for gap in gaps) <= most
     said = " and ".join("not of the five" if gap is None else f"{gap:.4f}" for gap in gaps)
-    return f"token {pair.same_tokens + 1}: {said}{' (near-tie)' if near else ' (NOT A TIE)'}"
+    return f"token {pair.same_tokens + 1}: {said}{' (near-tie)' if near else ' (moved more than elsewhere)'}"
 
 
 def moved(moves: Sequence[float]) -> str:
