@@ -104,15 +104,26 @@ class Kernels:
                 self._check(self._functions.llmrun_floats(self._pool, ctypes.byref(matrix), out.data_ptr()))
         return out
 
-    def rounded(self, weight: torch.Tensor, fmt: WeightFormat, columns: int, target: WeightFormat) -> torch.Tensor:
+    def rounded(
+        self,
+        weight: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        target: WeightFormat,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Weights of a plain format in blocks of integers that lose little: uint8 `(rows, target.row_bytes(columns))`.
 
-        The same bytes whatever the processor and the number of threads. Other arguments as of `linear`.
+        The same bytes whatever the processor and the number of threads; in `out`, where it is given. Other arguments as
+        of `linear`.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
         """
-        out = torch.empty(len(weight), target.row_bytes(columns), dtype=torch.uint8)
+        shape = len(weight), target.row_bytes(columns)
+        out = torch.empty(shape, dtype=torch.uint8) if out is None else out
+        if out.dtype != torch.uint8 or out.shape != shape or not out.is_contiguous() or out.device.type != "cpu":
+            raise ValueError(f"{target.name} weights go into contiguous uint8 {shape}, not {out.dtype} {out.shape}")
         matrix = _matrix(weight, fmt, columns, None)
         if out.numel():
             with self._lock:

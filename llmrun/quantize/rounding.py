@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from llmrun.formats import WeightFormat, weight_format
-from llmrun.kernels.multiply import kernels
+from llmrun.kernels.multiply import kernels, plain
 from llmrun.kernels.packing import half_bytes, nibble_bytes, sequential_bytes, six_bit_bytes, spread_bytes
 from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.quantize.search import Groups, best_scale, best_scale_and_low
 from llmrun.quantize.super_blocks import as_half, with_minima, without_minima
 
 _CHUNK_WEIGHTS = 1 << 17  # with some buffers of its size it stays in a core's cache
+_MOST_WEIGHTS = 1 << 20  # at once, of many
 _LEAST_IMPORTANCE = 1e-4  # of the mean: a column that the calibration text never used still has to be something
 
 
@@ -37,17 +38,29 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     weighting = _relative(importance)
     own = kernels(torch.get_num_threads())
     if own and weighting is None:
-        plain = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
-        return own.rounded(weights.contiguous().view(torch.uint8), weight_format(plain), columns, fmt)
+        name = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
+        return own.rounded(weights.contiguous().view(torch.uint8), weight_format(name), columns, fmt)
     result = torch.empty(rows, fmt.row_bytes(columns), dtype=torch.uint8)
-    step = max(1, _CHUNK_WEIGHTS // columns)
+    step, inference = max(1, _CHUNK_WEIGHTS // columns), torch.is_inference_mode_enabled()
 
     def work(start: int) -> None:
-        chunk = weights[start : start + step].float()
-        result[start : start + step] = _ENCODERS[fmt.name](chunk, weighting).reshape(len(chunk), -1)
+        with torch.inference_mode(inference):  # as the thread that made the result
+            chunk = weights[start : start + step].float()
+            result[start : start + step] = _ENCODERS[fmt.name](chunk, weighting).reshape(len(chunk), -1)
 
     _on_all_threads(work, range(0, rows, step))
     return result
+
+
+def quantise_bytes(fmt: WeightFormat, source: Tensor, plain_fmt: WeightFormat, columns: int, target: Tensor) -> None:
+    """The same of weights that lie as bytes at any address, uint8 (rows, row_bytes), into memory that is there."""
+    own = kernels(torch.get_num_threads())
+    if own:
+        own.rounded(source, plain_fmt, columns, fmt, target)
+        return
+    step = max(1, _MOST_WEIGHTS // columns)
+    for begin in range(0, len(source), step):
+        target[begin : begin + step] = quantise(fmt, plain(source[begin : begin + step], PLAIN_DTYPES[plain_fmt.name]))
 
 
 def _relative(importance: Tensor | None) -> Tensor | None:

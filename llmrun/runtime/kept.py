@@ -5,16 +5,12 @@ from __future__ import annotations
 import torch
 
 from llmrun.checkpoint.kept import kept_unit
-from llmrun.checkpoint.layout import TensorView, UnitLayout, layout
+from llmrun.checkpoint.layout import UnitLayout, layout
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.formats import weight_format
 from llmrun.hardware.buffer import allocate
-from llmrun.kernels.multiply import plain
-from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.planner.plan import Plan
-from llmrun.quantize.rounding import quantise
-
-CHUNK_WEIGHTS = 1 << 20  # rounded at once: enough for all threads
+from llmrun.quantize.rounding import quantise_bytes
 
 
 class KeptWeights:
@@ -42,15 +38,7 @@ class KeptWeights:
             if before.dtype == after.dtype:
                 target.copy_(source)
             else:
-                _round(source, before, target, after.dtype)
+                rows, columns = before.shape
+                fmt, plain = weight_format(after.dtype), weight_format(before.dtype)
+                quantise_bytes(fmt, source.view(rows, -1), plain, columns, target.view(rows, -1))
         return own, kept
-
-
-def _round(source: torch.Tensor, matrix: TensorView, target: torch.Tensor, dtype: str) -> None:
-    """A matrix, some rows at a time."""
-    rows, columns = matrix.shape
-    before, after = source.view(rows, -1), target.view(rows, -1)
-    step = max(1, CHUNK_WEIGHTS // columns)
-    for begin in range(0, rows, step):
-        weights = plain(before[begin : begin + step], PLAIN_DTYPES[matrix.dtype])
-        after[begin : begin + step] = quantise(weight_format(dtype), weights)
