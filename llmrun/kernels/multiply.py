@@ -45,15 +45,15 @@ def multiply(
 
     Args:
         scales: of 8-bit floats, those that lie beside them.
-        fine: on the CPU nothing of the states is rounded, but to 16 bits where the weights are integers. Else those
-            meet 8 bits, and floats of 8 or bf16 meet more than a few tokens in bf16.
+        fine: on the CPU the states are rounded to 16 bits where the weights are integers, else to 8. More than a few
+            tokens meet bf16 weights in bf16 either way, and floats of 8 bits unless it is fine.
     """
     few = len(states) <= (FEW_TOKENS_F8 if fmt.name == "F8_E4M3" else FEW_TOKENS)
     if states.device.type == "cpu" and states.dtype == torch.float32:
         own = kernels(torch.get_num_threads())
         if own and own.supports(fmt.name) and (few or not fmt.is_plain):
             return own.linear(states.contiguous(), packed, fmt, columns, scales=scales, fine=fine)
-        if fmt.name == "BF16" and (few or not fine):
+        if fmt.name == "BF16":
             return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
         if fmt.name == "F8_E4M3" and not fine:
             return by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()

@@ -130,12 +130,12 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
 def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     """What products take beside what they are made of and give.
 
-    With integer weights activations in two times 8 bits, and both products; with others a tile of floats, and what it
-    gives, once as oneDNN has it.
+    With integer weights activations in two times 8 bits, and both products; with floats of 8 or 16 bits but bf16 a
+    tile of floats, and what it gives, once as oneDNN has it.
     """
     formats = [weight_format(name) for name in spec.weight_formats]
     integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
-    if rows <= FEW_TOKENS or not any(each.is_plain and each.name != "F32" for each in formats):
+    if rows <= FEW_TOKENS or not any(each.is_plain and each.name not in ("F32", "BF16") for each in formats):
         return integers
     tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
     return integers + tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES
