@@ -4,9 +4,8 @@
         -p 512 -n 32 --runs 2 --quality lossless balanced
 
 Each pair is what llmrun runs and, after `=`, the GGUF file for llama.cpp where that is another one. Both tools use as
-many threads as there are cores, warm up, and measure the prompt and the new tokens apart, each `-r` times; the warm page
-cache is the same for both. The share of the bandwidth is decode tok/s x bytes that a token reads / bytes a second that
-the machine was measured to read from RAM.
+many threads as there are cores, warm up, and measure the prompt and the new tokens apart, each `-r` times. The share of
+the bandwidth is decode tok/s x bytes that a token reads / bytes a second that were measured to come from RAM.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ def run_llmrun(model: str, quality: str, sizes: Sequence[str]) -> Rates:
     """One run of `llmrun bench`."""
     command = [sys.executable, "-m", "llmrun", "bench", model, "--quality", quality, *sizes, "-o", "json"]
     rows = json.loads(_output([*command, "--ui", "none"]))
-    rows = rows["rows"] if isinstance(rows, dict) else rows
     return {_test(row): row["avg_ts"] for row in rows} | {"mbu": next(row["mbu"] for row in rows if row["n_gen"])}
 
 
@@ -45,7 +43,7 @@ def _test(row: dict[str, Any]) -> str:
 
 
 def _output(command: Sequence[str]) -> str:
-    finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         sys.exit(f"{' '.join(command)}: {finished.stderr[-2000:]}")
     return finished.stdout
@@ -79,7 +77,7 @@ def main() -> None:
         samples |= {f"{model} {tool}": found for tool, found in runs.items()}
         cells += [_cells(Path(model).name, tool, runs, tests) for tool in runs]
     heads = [cell for test in tests for cell in (f"{test} tok/s", "ratio")]
-    print(table(["model", "tool", *heads, "share of the bandwidth"], cells))  # noqa: T201
+    print(table(["model", "tool", *heads, "share of the bandwidth"], cells))
     write_samples(options.json, samples)
 
 
