@@ -19,6 +19,9 @@ FEW_TOKENS = 16
 FEW_TOKENS_F8 = 32
 """The same of 8-bit floats, which take longer to be made floats."""
 
+BF16_TILE_BYTES = 32 << 20
+"""Of weights that are multiplied by at a time in bf16: oneDNN may copy, and keep, as many as it is given."""
+
 TILE_BYTES = 8 << 20
 """Of weights that are made floats at a time, where nothing multiplies by them as they lie."""
 
@@ -54,7 +57,7 @@ def multiply(
         if own and own.supports(fmt.name) and (few or not fmt.is_plain):
             return own.linear(states.contiguous(), packed, fmt, columns, scales=scales, fine=fine)
         if fmt.name == "BF16":
-            return linear(states.bfloat16(), plain(packed, torch.bfloat16)).float()
+            return _in_bf16(states, packed)
         if fmt.name == "F8_E4M3" and not fine:
             return by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()
     return by_tiles(states, packed, fmt, columns, scales)
@@ -69,6 +72,14 @@ def plain(packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Bytes as the numbers that they are; a copy where they are not aligned."""
     aligned = packed if packed.data_ptr() % dtype.itemsize == 0 else packed.clone()
     return aligned.view(dtype)
+
+
+def _in_bf16(states: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+    product = states.new_empty(len(states), len(packed))
+    rounded, step = states.bfloat16(), max(1, BF16_TILE_BYTES // packed.shape[1])
+    for begin in range(0, len(packed), step):
+        product[:, begin : begin + step] = linear(rounded, plain(packed[begin : begin + step], torch.bfloat16))
+    return product
 
 
 def by_tiles(

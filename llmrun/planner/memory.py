@@ -42,8 +42,8 @@ KERNEL_TOKENS = 64
 ROUNDING_BYTES = 4 * MIB
 """While weights are rounded to the format that they are kept in: some rows of them (runtime/kept.py)."""
 
-FEW_TOKENS, TILE_BYTES = 16, 8 * MIB
-"""More tokens than these meet plain weights that are made floats, so many bytes at a time (kernels/multiply.py)."""
+FEW_TOKENS, TILE_BYTES, BF16_TILE_BYTES = 16, 8 * MIB, 32 * MIB
+"""More tokens than these meet tiles: of weights that are made floats, and of bf16 weights (kernels/multiply.py)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
 """What the driver and the libraries take on a GPU before the first tensor."""
@@ -130,15 +130,20 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
 def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     """What products take beside what they are made of and give.
 
-    With integer weights activations in two times 8 bits, and both products; with floats of 8 or 16 bits but bf16 a
-    tile of floats, and what it gives, once as oneDNN has it.
+    With integer weights activations in two times 8 bits, and both products; with bf16 a tile as oneDNN has it; with
+    other floats of 8 or 16 bits a tile of fp32, and what it gives.
     """
     formats = [weight_format(name) for name in spec.weight_formats]
     integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
-    if rows <= FEW_TOKENS or not any(each.is_plain and each.name not in ("F32", "BF16") for each in formats):
+    if rows <= FEW_TOKENS:
         return integers
-    tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
-    return integers + tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES
+    tiles = 0
+    if any(each.name == "BF16" for each in formats):
+        tiles = min(BF16_TILE_BYTES, spec.hidden_size * spec.intermediate_size * item_bytes("BF16"))
+    if any(each.is_plain and each.name not in ("F32", "BF16") for each in formats):
+        tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
+        tiles = max(tiles, tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES)
+    return integers + tiles
 
 
 def _integer_bytes(spec: ModelSpec) -> int:
