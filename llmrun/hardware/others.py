@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 
 INTERVAL_S = 0.2
+BUSY = "the machine is busy"
 BUSY_SHARE = 0.25
 """More of the processor in others' hands shows in a measurement; what a desktop does by itself is less."""
 
@@ -21,6 +22,4 @@ def busy_note(share: float) -> tuple[str, ...]:
     """A line where others take more than ``BUSY_SHARE``."""
     if share <= BUSY_SHARE:
         return ()
-    return (
-        f"the machine is busy (others take {share:.0%} of the processor); `llmrun inspect --refresh` when it is not",
-    )
+    return (f"{BUSY} (others take {share:.0%} of the processor); `llmrun inspect --refresh` when it is not",)

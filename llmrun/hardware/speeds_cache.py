@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +16,15 @@ from uuid import uuid4
 
 from llmrun.hardware.disk import probe_disk
 from llmrun.hardware.host_key import fixed_parts, host_key
+from llmrun.hardware.others import BUSY
 from llmrun.hardware.profile import HardwareProfile
 from llmrun.hardware.speeds import OwnLayers, Speeds
 from llmrun.settings import cache_folder
 
 SCHEMA_VERSION = 2
+
+FEW_NOTES = 2
+"""Of what could not be measured; more are no help to who only wants an answer."""
 
 Notify = Callable[[str], None]
 
@@ -47,7 +51,7 @@ def cached_speeds(profile: HardwareProfile, notify: Notify = lambda note: None) 
         notify("the measured speeds are of another version of llmrun, so they are not used")
         return None
     if host != host_key(profile):
-        notify(f"the measured speeds are of another host ({host}), so they are not used")
+        notify("the speeds measured before are of another host, or of other versions here, so they are not used")
         return None
     return _checked(value, profile, path, notify)
 
@@ -101,9 +105,21 @@ def speeds_for(
     if is_too_small(checkpoint_folder):
         return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
     speeds = measure_once(profile, checkpoint_folder, notify, own)
-    for note in speeds.notes:
+    for note in in_brief(speeds.notes):
         notify(note)
     return speeds
+
+
+def in_brief(notes: Sequence[str]) -> Sequence[str]:
+    """The notes where they are few; else how many, and of what they are the consequence."""
+    if len(notes) <= FEW_NOTES:
+        return notes
+    cause = next((note for note in notes if note.startswith(BUSY)), "")
+    rest = len(notes) - bool(cause)
+    said = (
+        f"{rest} figures are missing, cautious ones stand in; `llmrun inspect --refresh` tells which"
+    )
+    return (said, cause) if cause else (said,)
 
 
 def with_layers(

@@ -5,7 +5,6 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from llmrun.formats import FORMATS, NOT_GGMLS, WeightFormat, weight_format
 
-
 GGMLS = [fmt for fmt in FORMATS.values() if fmt.number < NOT_GGMLS]
 
 

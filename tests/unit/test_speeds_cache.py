@@ -12,7 +12,8 @@ from llmrun.hardware import measure as measuring
 from llmrun.hardware import speeds_cache
 from llmrun.hardware.disk import probe_disk
 from llmrun.hardware.host_key import host_key
-from llmrun.hardware.speeds_cache import cache_path, cached_speeds, speeds_for, store_speeds, with_disk
+from llmrun.hardware.others import busy_note
+from llmrun.hardware.speeds_cache import cache_path, cached_speeds, in_brief, speeds_for, store_speeds, with_disk
 from llmrun.units import MIB
 
 
@@ -163,3 +164,12 @@ def test_the_kept_file_has_a_schema_and_the_time(host):
     store_speeds(host, of(host))
     value = json.loads(cache_path(host).read_text())
     assert (value["schema"], value["speeds"]["measured_at"]) == (2, SPEEDS.measured_at)
+
+
+def test_many_notes_are_told_in_brief_with_their_cause():
+    busy = busy_note(0.5)[0]
+    assert in_brief(["one", busy]) == ["one", busy]
+    said, cause = in_brief(["one", "two", busy])
+    assert said.startswith("2 figures are missing")
+    assert cause == busy
+    assert len(in_brief(["one", "two", "three"])) == 1
