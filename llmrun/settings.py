@@ -17,6 +17,7 @@ class Workload:
     """What is to be run: it decides the KV cache and the workspace.
 
     ``past_tokens`` are in the KV cache before the prompt: an earlier part of the conversation.
+    ``draft_tokens``: the most that are drafted, and verified in one pass with the one before them.
     """
 
     context_tokens: int = DEFAULT_CONTEXT_TOKENS
@@ -25,6 +26,7 @@ class Workload:
     new_tokens: int = 256
     batch: int = 1
     prefill_chunk_tokens: int = DEFAULT_PREFILL_CHUNK_TOKENS
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Speculating:
     draft_tokens: int = DEFAULT_DRAFT_TOKENS
 
 
-SPECULATE_AUTO = Speculating()
+SPECULATE_AUTO, SPECULATE_OFF = Speculating(), Speculating(OFF)
 
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:

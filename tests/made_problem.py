@@ -23,10 +23,16 @@ PRECISIONS = (*map(Precision, Quality), Precision(format="q4"), Precision(Qualit
 
 
 def draw_problem(
-    seed: int, n_layers: int, n_gpus: int, *, robust: bool = False, precision: Precision = LOSSLESS
+    seed: int,
+    n_layers: int,
+    n_gpus: int,
+    *,
+    robust: bool = False,
+    precision: Precision = LOSSLESS,
+    substitute: str | None = None,
 ) -> Problem:
     random = np.random.default_rng(seed)
-    spec = _spec(random, n_layers, 256 if precision.kept_formats else 1)
+    spec = _spec(random, n_layers, 256 if precision.kept_formats or substitute else 1)
     gpus = [f"gpu:{k}" for k in range(n_gpus)]
     devices = (
         CPU_SPEED,
@@ -38,7 +44,8 @@ def draw_problem(
     ram = process_bytes(spec, workload) + beside + int(random.uniform(0.0, 1.2) * spec.nbytes)
     vram = {gpu: max(MIB, CUDA_CONTEXT_BYTES + beside + int(random.uniform(-0.1, 1.0) * spec.nbytes)) for gpu in gpus}
     given = scenarios(speeds) if robust else (speeds,)
-    return make_problem(spec, workload, Budget(ram, vram), given, OBJECTIVES[seed % len(OBJECTIVES)], precision)
+    goal = OBJECTIVES[seed % len(OBJECTIVES)]
+    return make_problem(spec, workload, Budget(ram, vram), given, goal, precision, substitute)
 
 
 def every_candidate(problem: Problem) -> Candidates:

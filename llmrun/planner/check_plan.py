@@ -10,7 +10,7 @@ from llmrun.checkpoint.kept import is_kept
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.errors import PlanError, Row, UsageError
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, DeviceMemory, Placement, Plan, Slots, is_gpu
+from llmrun.planner.plan import CPU, DISK, DeviceMemory, Placement, Plan, is_gpu
 from llmrun.planner.plan_file import bad_plan_file
 from llmrun.settings import Budget
 from llmrun.units import MIB, format_bytes
@@ -33,7 +33,7 @@ def check_plan(plan: Plan, spec: ModelSpec, hardware: str, budget: Budget) -> Pl
     _check_model(plan, spec)
     _check_hardware(plan, hardware, budget)
     _check_tied_together(plan, spec)
-    slots = slots_of(plan)
+    slots = plan.slots
     if plan.rings != rings(spec, plan.placements, slots):
         raise bad_plan_file("rings", "they are not those that the placements need")
     counted = replace(plan, memory=account(spec, plan.workload, budget, plan.placements, slots))
@@ -41,13 +41,6 @@ def check_plan(plan: Plan, spec: ModelSpec, hardware: str, budget: Budget) -> Pl
     if over:
         raise _over_budget(over)
     return counted
-
-
-def slots_of(plan: Plan) -> Slots:
-    """The slots that its rings have; where it has none, what a ring has by default."""
-    host = plan.ring(CPU)
-    gpu = next((ring for ring in plan.rings if is_gpu(ring.device)), None)
-    return Slots(host.slots if host else DEFAULT_SLOTS.host, gpu.slots if gpu else DEFAULT_SLOTS.gpu)
 
 
 def _check_model(plan: Plan, spec: ModelSpec) -> None:
@@ -100,6 +93,8 @@ def _check_tied_together(plan: Plan, spec: ModelSpec) -> None:
             raise bad_plan_file(f"{field}.home", f"{one.unit} belongs where the last layer computes, on {tail}")
         if one.kept and not is_kept(spec, spec.unit(one.unit), one.kept):
             raise bad_plan_file(f"{field}.kept", f"nothing of {one.unit} changes in {one.kept}")
+        if one.substitute and not is_kept(spec, spec.unit(one.unit), one.substitute):
+            raise bad_plan_file(f"{field}.substitute", f"nothing of {one.unit} changes in {one.substitute}")
         if kind is UnitKind.EMBEDDING and not _embedding_stands(one, head, tied=spec.tied_embeddings):
             raise bad_plan_file(f"{field}.home", f"{one.unit} is in RAM or on disk, one with the head where it is tied")
 

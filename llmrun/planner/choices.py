@@ -21,16 +21,18 @@ from llmrun.settings import LOSSLESS, Precision
 
 @dataclass(frozen=True)
 class Choice:
-    """Where a unit lives and which device computes it, for a token and in a prefill."""
+    """Where a unit lives, which device computes it, for a token and in a prefill, and its formats in RAM."""
 
     home: str
     device: str
     prefill_device: str
     kept: str | None = None
+    substitute: str | None = None
 
     def place(self, unit: str) -> Placement:
         """The placement of a unit that chooses so."""
-        return Placement(unit, self.home, self.device, self.prefill_device if self.splits else None, self.kept)
+        prompt_device = self.prefill_device if self.splits else None
+        return Placement(unit, self.home, self.device, prompt_device, self.kept, self.substitute)
 
     @property
     def splits(self) -> bool:
@@ -80,15 +82,29 @@ def join(parts: Sequence[Candidates]) -> Candidates:
 
 def choice_of(placement: Placement) -> Choice:
     """What a placement chooses."""
-    return Choice(placement.home, placement.device, placement.prefill_device, placement.kept)
+    return Choice(placement.home, placement.device, placement.prefill_device, placement.kept, placement.substitute)
 
 
-def all_choices(gpus: Sequence[str], kept_formats: Sequence[str] = ()) -> tuple[Choice, ...]:
+def candidate_of(
+    spec: ModelSpec, placements: Sequence[Placement], slots: Slots
+) -> tuple[tuple[Choice, ...], Candidates]:
+    """Placements as a candidate among only those choices that they make, in a steady order."""
+    staged = {unit.name for unit in stages(spec)}
+    choices = tuple({choice_of(placement): None for placement in placements if placement.unit in staged})
+    codes = np.array([to_codes(spec, choices, placements)])
+    return choices, Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))
+
+
+def all_choices(
+    gpus: Sequence[str], kept_formats: Sequence[str] = (), substitute: str | None = None
+) -> tuple[Choice, ...]:
     """Every sensible choice: weights stay, or are streamed from RAM or disk; a GPU may help with the prefill alone.
 
     What stays in RAM and is computed on the CPU may be kept in one of the formats.
+    With ``substitute`` all that is streamed has a copy in that format, to draft with on the CPU; there is no GPU then.
     """
-    found = [Choice(CPU, CPU, CPU), Choice(DISK, CPU, CPU)]
+    assert not (substitute and gpus), "drafts are computed on the CPU"
+    found = [Choice(CPU, CPU, CPU), Choice(DISK, CPU, CPU, substitute=substitute)]
     for gpu in gpus:
         found += [
             Choice(gpu, gpu, gpu),

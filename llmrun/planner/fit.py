@@ -51,6 +51,21 @@ class Fit:
         return np.array(rows, dtype=np.int64)
 
     @cached_property
+    def substitute_bytes(self) -> Ints:
+        """``(n, C)``: the copy in RAM that a stage is drafted with, where it has one."""
+        rows = [
+            [kept_unit(unit, c.substitute).buffer_bytes if c.substitute else 0 for c in self.choices]
+            for unit in stages(self.spec)
+        ]
+        return np.array(rows, dtype=np.int64)
+
+    def held_bytes(self, device: str) -> Ints:
+        """``(n, C)``: weights that stay on a device, and copies of them to draft with."""
+        home = np.array([choice.home == device for choice in self.choices])
+        held: Ints = self.home_bytes * home + self.substitute_bytes * (device == CPU)
+        return held
+
+    @cached_property
     def kv_bytes(self) -> Ints:
         """``(n,)``: the KV cache of each stage."""
         return np.array([kv_bytes(unit, self.workload) for unit in stages(self.spec)], dtype=np.int64)
@@ -85,7 +100,7 @@ class Fit:
         slot: Ints = self._through[index][at].max(axis=0)
         fixed = workspace_bytes(self.spec, self.workload)
         if index == 0:  # on its way to a GPU, what is small goes through the ring in RAM too
-            beside = beside + self._keeps[codes].any(axis=1) * keeping_bytes(self.spec)
+            beside = beside + self.rounds[codes].any(axis=1) * keeping_bytes(self.spec)
             slot = np.maximum(slot, self.rest_bytes * (tail != 0))
             return beside + fixed + process_bytes(self.spec, self.workload), slot
         busy = self._busy[index][codes].any(axis=1)
@@ -102,11 +117,10 @@ class Fit:
 
     @cached_property
     def _kept(self) -> list[Ints]:
-        """Weights and KV cache that stay on each device, each ``(n x C,)`` as all that follow."""
-        homes = self._indices([choice.home for choice in self.choices])
+        """What stays on each device, and its KV cache, each ``(n x C,)`` as all that follow."""
         return [
-            (self.home_bytes * (homes == d)).ravel() + self._table(self.kv_bytes, self._devices == d)
-            for d in self._each
+            self.held_bytes(device).ravel() + self._table(self.kv_bytes, self._devices == d)
+            for d, device in enumerate(self.devices)
         ]
 
     @cached_property
@@ -123,9 +137,9 @@ class Fit:
         return [self._table(self.weight_bytes, through) for through in (in_ram, *on_gpus)]
 
     @cached_property
-    def _keeps(self) -> Bools:
-        """``(C,)``: whether weights are kept in another format."""
-        return np.array([choice.kept is not None for choice in self.choices])
+    def rounds(self) -> Bools:
+        """``(C,)``: whether weights are rounded, to be kept or to draft with."""
+        return np.array([bool(choice.kept or choice.substitute) for choice in self.choices])
 
     @cached_property
     def _busy(self) -> list[Bools]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
-from llmrun.errors import UsageError
+from llmrun.errors import PlanError, UsageError
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
+from llmrun.planner.drafting import (
+    ACCEPTANCE,
+    MOST_ACCEPTANCE,
+    SUBSTITUTE,
+    Guesses,
+    can_substitute,
+    lengths_to,
+    with_drafts,
+)
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import CPU, Certificate, Placement, Plan, Slots
+from llmrun.planner.plan import CPU, DISK, Certificate, Placement, Plan, Slots
 from llmrun.planner.predict import predict
 from llmrun.planner.problem import Effort, Objective, Outcome, Planner, Problem, make_problem
 from llmrun.planner.scenarios import scenarios
@@ -25,7 +35,7 @@ from llmrun.planner.searches.pareto import nsga2
 from llmrun.planner.searches.random_search import random_search
 from llmrun.planner.searches.seeds import even, greedy
 from llmrun.planner.simulation.cost import read_seconds
-from llmrun.settings import LOSSLESS, Budget, Precision, Workload
+from llmrun.settings import AUTO, LOSSLESS, NGRAM, SELF, SPECULATE_OFF, Budget, Precision, Speculating, Workload
 
 PLANNERS: Mapping[str, Planner] = {
     "aco": aco,
@@ -39,6 +49,9 @@ PLANNERS: Mapping[str, Planner] = {
 DEFAULT_PLANNER = "aco"
 DEFAULT_PLANNER_S = 1.0
 
+WORTH = 0.1
+"""By so much, as a share, drafts have to be expected to be faster: how often they are right is not known yet."""
+
 
 def make_plan(
     spec: ModelSpec,
@@ -51,12 +64,17 @@ def make_plan(
     seed: int = 0,
     planner_s: float = DEFAULT_PLANNER_S,
     precision: Precision = LOSSLESS,
+    speculating: Speculating = SPECULATE_OFF,
+    acceptance: float = ACCEPTANCE,
 ) -> Plan:
     """A plan that keeps every budget. Pure: the same inputs give the same plan.
 
     Args:
-        planner_s: how long to search at most, as the number of simulated candidates that take about so long.
+        planner_s: how long to search at most, as the number of simulated candidates that take about so long; once more
+            for a plan with substitutes, where that may be better.
         precision: in which formats weights that stay in RAM may be, or have to be, kept.
+        speculating: whether the plan is to have substitutes of what streams, to draft with.
+        acceptance: the share of guesses by substitutes that are taken to be right.
 
     Raises:
         UsageError: no planner of that name, or a context longer than the model's.
@@ -64,7 +82,41 @@ def make_plan(
     """
     check_planner(planner)
     check_context(spec, workload)
-    problem = make_problem(spec, workload, budget, scenarios(speeds), objective, precision)
+    search_for = partial(_find, planner=planner, seed=seed, planner_s=planner_s, speeds=speeds)
+
+    def problem(work: Workload, limits: Budget, substitute: str | None = None) -> Problem:
+        return make_problem(spec, work, limits, scenarios(speeds), objective, precision, substitute)
+
+    drafted = replace(workload, draft_tokens=speculating.draft_tokens)
+    plain = search_for(problem(drafted if speculating.method == NGRAM else workload, budget))
+    plain = replace(plain, speculating=speculating)
+    if not _may_draft(plain, spec):
+        return plain
+    try:
+        found = search_for(problem(drafted, replace(budget, vram_bytes={}), SUBSTITUTE))
+    except PlanError:
+        if speculating.method == SELF:
+            raise
+        return plain
+    found = replace(found, memory=account(spec, drafted, budget, found.placements, found.slots))  # GPUs are left free
+    plan = _with_drafts(found, plain, spec, speeds, speculating, acceptance)
+    better = _goal_s(plan, objective) < (1 - WORTH) * _goal_s(plain, objective)
+    return plan if better or speculating.method == SELF else plain
+
+
+def _may_draft(plain: Plan, spec: ModelSpec) -> bool:
+    """Whether substitutes are to be weighed: beside a plan with a GPU, which has no use for them, only if asked for."""
+    asked = plain.speculating.method == SELF or (plain.speculating.method == AUTO and not plain.gpus)
+    streams = any(p.home == DISK and spec.unit(p.unit).kind is UnitKind.LAYER for p in plain.placements)
+    one_by_one = plain.workload.prefill_chunk_tokens == 1
+    return asked and streams and not one_by_one and can_substitute(spec, plain.precision)
+
+
+def _find(problem: Problem, *, planner: str, seed: int, planner_s: float, speeds: Speeds) -> Plan:
+    """
+    Raises:
+        PlanError: nothing fits.
+    """
     lean = leanest(problem)
     if not problem.fit.fits(lean)[0]:
         raise over_budget(problem, lean)
@@ -72,8 +124,36 @@ def make_plan(
     effort = Effort.for_seconds(planner_s, problem, seed=seed, bound_s=bound.seconds)
     outcome = search(planner, problem, effort, bound)
     best = outcome.best if problem.fit.fits(outcome.best)[0] else lean
-    certificate = Certificate(objective, float(problem.seconds(best)[0]), bound.seconds, seed, outcome.evaluations)
+    seconds = float(problem.seconds(best)[0])
+    certificate = Certificate(problem.objective, seconds, bound.seconds, seed, outcome.evaluations)
     return _plan(problem, best, speeds, planner, certificate)
+
+
+def _with_drafts(
+    plan: Plan, plain: Plan, spec: ModelSpec, speeds: Speeds, speculating: Speculating, acceptance: float
+) -> Plan:
+    """A plan with substitutes, with what they will give beside the best plan without."""
+    assert plan.prediction
+    assert plain.prediction
+    most = min(speculating.draft_tokens, plan.workload.prefill_chunk_tokens - 1)
+    guesses = Guesses(lengths_to(most), min(acceptance, MOST_ACCEPTANCE), plain.prediction.tpot_s)
+    fine = plan.precision.quality.fine
+    found = with_drafts(plan.prediction, spec, plan.placements, plan.slots, speeds, plan.workload, guesses, fine=fine)
+    return replace(plan, prediction=found, speculating=speculating)
+
+
+def _goal_s(plan: Plan, objective: Objective) -> float:
+    """What is to be short, of a plan; rounding the substitutes is part of a first request."""
+    prediction = plan.prediction
+    assert prediction
+    making_s = prediction.drafting.making_s if prediction.drafting else 0.0
+    following_s = (plan.workload.new_tokens - 1) * prediction.tpot_s
+    return {
+        Objective.TTFT: prediction.ttft_s,
+        Objective.TPOT: prediction.tpot_s,
+        Objective.TOTAL: prediction.ttft_s + making_s + following_s,
+        Objective.THROUGHPUT: prediction.warm_ttft_s + following_s,
+    }[objective]
 
 
 def search(planner: str, problem: Problem, effort: Effort, bound: Bound) -> Outcome:

@@ -40,7 +40,10 @@ KERNEL_TOKENS = 64
 """Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
 
 ROUNDING_BYTES = 4 * MIB
-"""While weights are rounded to the format that they are kept in: some rows of them (runtime/kept.py)."""
+"""While weights are rounded to the format that they stay in RAM in: some rows of them (runtime/kept.py)."""
+
+DRAFT_COPIES = 3
+"""Of one number for each drafted token and entry of the vocabulary (engine/speculation/)."""
 
 FEW_TOKENS, TILE_BYTES, BF16_TILE_BYTES = 16, 8 * MIB, 32 * MIB
 """More tokens than these meet tiles: of weights that are made floats, and of bf16 weights (kernels/multiply.py)."""
@@ -88,6 +91,8 @@ def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
     """Upper estimate of the activations of any request within the context.
 
     A last chunk that sees all of it; or a shorter one, or one that sees less, whose pieces the heap just keeps.
+
+    With drafts, beside it the logits of all that is verified, and what their tokens were drawn from.
     """
     context, batch = workload.context_tokens, workload.batch
     most = min(workload.prefill_chunk_tokens, context)
@@ -98,7 +103,12 @@ def workspace_bytes(spec: ModelSpec, workload: Workload) -> int:
         for seen in _up_to(context, (batch * width, batch * kv_width, batch * tokens))
     ]
     states = workload.context_tokens * workload.batch * spec.hidden_size * STATE_BYTES
-    return max(passes) + states
+    return max(passes) + states + drafts_bytes(spec, workload)
+
+
+def drafts_bytes(spec: ModelSpec, workload: Workload) -> int:
+    """Logits of drafted tokens and the one before them; their probabilities, row by row and then together."""
+    return DRAFT_COPIES * (workload.draft_tokens + 1) * spec.vocab_size * STATE_BYTES if workload.draft_tokens else 0
 
 
 def _up_to(most: int, sizes: Iterable[int]) -> set[int]:
@@ -239,6 +249,9 @@ def _lines(
     kv = sum(kv_bytes(unit, workload) for unit in computed)
     if weights:
         yield MemoryLine("weights", weights, f"{len(resident)} of {len(spec.units)} units resident")
+    if device == CPU and (copies := [kept_unit(unit, p.substitute) for unit, p in own if p.substitute]):
+        detail = f"{len(copies)} units in fewer bits, to draft with"
+        yield MemoryLine("substitutes", sum(unit.buffer_bytes for unit in copies), detail)
     if ring:
         yield MemoryLine("weight ring", ring.nbytes, f"{ring.slots} slots x {format_bytes(ring.slot_bytes)}")
     if kv:
@@ -251,8 +264,8 @@ def _lines(
             "workspace", workspace_bytes(spec, workload), f"{workload.prefill_chunk_tokens:,} tokens a pass"
         )
     if device == CPU:
-        if kept := sorted({placement.kept for placement in placements if placement.kept}):
-            yield MemoryLine("rounding", keeping_bytes(spec), f"to {' and '.join(kept)}, as the weights come in")
+        if formats := sorted({placement.rounded_to for placement in placements if placement.rounded_to}):
+            yield MemoryLine("rounding", keeping_bytes(spec), f"to {' and '.join(formats)}, as the weights come in")
         yield MemoryLine("process", process_bytes(spec, workload), "Python, torch, tokenizer")
     elif computed or visiting:
         yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llmrun.settings import LOSSLESS, Precision, Quality, Workload
+from llmrun.settings import AUTO, LOSSLESS, SELF, SPECULATE_OFF, Precision, Quality, Speculating, Workload
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 CPU = "cpu"
 DISK = "disk"
@@ -25,6 +25,7 @@ class Placement:
     ``prompt_device``: computes it in a prefill, where that is another one; its KV cache then visits there.
     ``kept``: the format, by its name for ``--format``, in which a unit that lives in RAM and is computed on the CPU has
     its plain matrices; ``None``: as they are in the file.
+    ``substitute``: the format of a copy in RAM, with which the CPU drafts, of a unit that it computes from disk.
     """
 
     unit: str
@@ -32,6 +33,7 @@ class Placement:
     device: str
     prompt_device: str | None = None
     kept: str | None = None
+    substitute: str | None = None
 
     @property
     def resident(self) -> bool:
@@ -47,6 +49,11 @@ class Placement:
     def comes_once(self) -> bool:
         """Whether its bytes pass the ring in RAM in the first pass alone: on to a GPU, or to be rounded."""
         return is_gpu(self.home) or self.kept is not None
+
+    @property
+    def rounded_to(self) -> str | None:
+        """The format that its plain matrices are rounded to in RAM, to be kept or to draft with."""
+        return self.kept or self.substitute
 
     def computed_on(self, *, prefill: bool) -> str:
         """The device that computes it in a prefill, or for a token."""
@@ -122,6 +129,37 @@ class Busy:
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """What drafts by substitutes will give.
+
+    Attributes:
+        draft_tokens: guessed before each pass.
+        acceptance: the share of guesses that are right, where those before them were.
+        draft_s: of all guesses before a pass; weights go on coming in meanwhile.
+        pass_s: from a pass to the next, with the guesses.
+        making_s: rounding the substitutes, once, in the pass of the first token that is decoded.
+        plain_tpot_s: a token, by the best plan without substitutes; ``None`` where there is none.
+    """
+
+    draft_tokens: int
+    acceptance: float
+    draft_s: float
+    pass_s: float
+    making_s: float
+    plain_tpot_s: float | None = None
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """As expected: 1 + a + a^2 + ... + a^k (Leviathan et al. 2023, arXiv 2211.17192, eq. 1)."""
+        return sum(self.acceptance**place for place in range(self.draft_tokens + 1))
+
+    @property
+    def verify_s(self) -> float:
+        """What is left of a pass after the guesses."""
+        return self.pass_s - self.draft_s
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a run of the plan will show, for the plan's workload or another.
 
@@ -129,10 +167,11 @@ class Prediction:
         startup_s: from the start of reading to an engine that computes.
         ttft_s: of a first request, made as soon as the engine is ready.
         warm_ttft_s: of a later request, whose prompt shares nothing with what is in the KV cache.
-        tpot_s: of a decoded token, at the mean length of the past.
+        tpot_s: of a decoded token, at the mean length of the past; with ``drafting`` its share of a pass.
         bytes_per_token: read for each decoded token from each tier (``disk``, ``cpu``, ``gpu:0``).
         busy: of each resource, for each decoded token.
         peak_bytes: what the process will have taken on each device in the end.
+        drafting: where tokens are drafted.
     """
 
     startup_s: float
@@ -142,6 +181,7 @@ class Prediction:
     bytes_per_token: Mapping[str, int]
     busy: tuple[Busy, ...]
     peak_bytes: Mapping[str, int]
+    drafting: Drafting | None = None
 
     @property
     def decode_tokens_per_s(self) -> float:
@@ -189,6 +229,7 @@ class Plan:
     prediction: Prediction | None = None
     certificate: Certificate | None = None
     precision: Precision = LOSSLESS
+    speculating: Speculating = SPECULATE_OFF
     schema: int = SCHEMA_VERSION
 
     @property
@@ -208,11 +249,31 @@ class Plan:
         return tuple(sorted({placement.kept for placement in self.placements if placement.kept}))
 
     @property
+    def substitutes(self) -> tuple[str, ...]:
+        """The units of which there is a copy in fewer bits, to draft with."""
+        return tuple(placement.unit for placement in self.placements if placement.substitute)
+
+    @property
+    def substitute_format(self) -> str | None:
+        """The format of these copies."""
+        return next((placement.substitute for placement in self.placements if placement.substitute), None)
+
+    @property
     def precision_words(self) -> str:
         """``q4 in RAM, quality balanced``: what is otherwise than in the file; empty where nothing is."""
         kept = [f"{' and '.join(self.kept_formats)} in RAM"] if self.kept_formats else []
         is_other = self.precision.quality is not Quality.LOSSLESS
         return ", ".join([*kept, *([f"quality {self.precision.quality}"] if is_other else [])])
+
+    def drafts(self, asked: Speculating) -> bool:
+        """Whether substitutes draft, as they do unless something else is asked for."""
+        return bool(self.substitutes) and asked.method in (AUTO, SELF)
+
+    def speculating_as(self, asked: Speculating) -> Plan:
+        """The plan with what it will show if drafts are made so."""
+        if self.drafts(asked) or self.prediction is None:
+            return self
+        return replace(self, prediction=replace(self.prediction, drafting=None))
 
     def placement(self, unit: str) -> Placement:
         """The placement of a unit.
@@ -224,6 +285,13 @@ class Plan:
             if placement.unit == unit:
                 return placement
         raise KeyError(unit)
+
+    @property
+    def slots(self) -> Slots:
+        """The slots that its rings have; where it has none, what a ring has by default."""
+        host = self.ring(CPU)
+        gpu = next((ring for ring in self.rings if is_gpu(ring.device)), None)
+        return Slots(host.slots if host else DEFAULT_SLOTS.host, gpu.slots if gpu else DEFAULT_SLOTS.gpu)
 
     def ring(self, device: str) -> RingSpec | None:
         """The ring on a device, if the plan has one."""

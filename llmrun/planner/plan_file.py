@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmrun.checkpoint.recipe import recipe_names
 from llmrun.errors import UsageError
-from llmrun.planner.plan import CPU, SCHEMA_VERSION, Plan, is_gpu
+from llmrun.planner.plan import CPU, DISK, SCHEMA_VERSION, Plan, is_gpu
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MAX_NUMBER = 1 << 53  # what JSON says exactly; no amount of bytes comes near
 LONG = 10**300  # no float holds it
-MAX_SLOTS = 1024
+MAX_SLOTS, MAX_DRAFT = 1024, 255
 _HOME = re.compile(r"cpu|disk|gpu:\d{1,2}")
 _DEVICE = re.compile(r"cpu|gpu:\d{1,2}")
 _HINT = "`llmrun plan MODEL --output FILE` writes a plan"
@@ -128,8 +128,11 @@ def _placements(plan: Plan) -> Iterator[Fault]:
                 yield f"{field}.{name}", f"{one.unit} lives on {one.home} and cannot be computed on {device}"
             elif one.kept and (one.home, device) != (CPU, CPU):
                 yield f"{field}.kept", f"only what stays in RAM for the CPU is kept in a format, not {one.unit}"
-        if one.kept and one.kept not in recipe_names():
-            yield f"{field}.kept", f"{one.kept!r:.40} is none of {', '.join(recipe_names())}"
+            elif one.substitute and (one.home, one.device) != (DISK, CPU):
+                yield f"{field}.substitute", f"only what the CPU computes from disk has a substitute, not {one.unit}"
+        for name, fmt in (("kept", one.kept), ("substitute", one.substitute)):
+            if fmt and fmt not in recipe_names():
+                yield f"{field}.{name}", f"{fmt!r:.40} is none of {', '.join(recipe_names())}"
 
 
 def _rings(plan: Plan) -> Iterator[Fault]:
@@ -147,5 +150,8 @@ def _figures(plan: Plan) -> Iterator[Fault]:
         yield "prediction.tpot_s", "0 is too short"
     if plan.prediction and not plan.prediction.busy:
         yield "prediction.busy", "there are none"
+    drafting = plan.prediction.drafting if plan.prediction else None
+    if drafting and not (1 <= drafting.draft_tokens <= MAX_DRAFT and drafting.acceptance < 1 and drafting.pass_s):
+        yield "prediction.drafting", f"{drafting.draft_tokens} tokens, right in {drafting.acceptance:g} of all cases"
     if plan.certificate and not plan.certificate.bound_s:
         yield "certificate.bound_s", "0 is too short"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from llmrun.checkpoint.kept import kept_unit, layer_shape
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.hardware.speeds import Speeds
-from llmrun.planner.choices import Candidates, Choice, choice_of, stages, to_codes
+from llmrun.planner.choices import candidate_of, stages
+from llmrun.planner.drafting import Guesses, with_drafts
 from llmrun.planner.peak import peak_bytes
-from llmrun.planner.plan import CPU, DEFAULT_SLOTS, DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
+from llmrun.planner.plan import DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
 from llmrun.planner.simulation.busy import busy_seconds, resources
 from llmrun.planner.simulation.cost import cost, read_seconds
 from llmrun.planner.simulation.simulate import simulate
@@ -25,9 +24,12 @@ def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload
     Args:
         idle_s: from the moment the engine was ready to the request; weights come in meanwhile.
     """
-    host, gpu = plan.ring(CPU), next((ring for ring in plan.rings if is_gpu(ring.device)), None)
-    slots = Slots(host.slots if host else DEFAULT_SLOTS.host, gpu.slots if gpu else DEFAULT_SLOTS.gpu)
-    return predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s, fine=plan.precision.quality.fine)
+    fine, slots = plan.precision.quality.fine, plan.slots
+    prediction = predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s, fine=fine)
+    if not plan.prediction or not (drafting := plan.prediction.drafting):
+        return prediction
+    guesses = Guesses((drafting.draft_tokens,), drafting.acceptance, drafting.plain_tpot_s)
+    return with_drafts(prediction, spec, plan.placements, slots, speeds, workload, guesses, fine=fine)
 
 
 def predict(
@@ -40,19 +42,19 @@ def predict(
     idle_s: float = 0.0,
     fine: bool = True,
 ) -> Prediction:
-    """The simulated times of one placement, and what it moves and takes; ``fine`` as ``kernels.multiply`` has it.
+    """The simulated times of one placement without drafts, and what it moves and takes.
+
+    ``fine`` is as ``kernels.multiply`` has it.
 
     Raises:
         KeyError: a GPU of the placements was not measured.
     """
     used = {device for placement in placements for device in (placement.device, placement.prefill_device)}
     gpus = sorted(device for device in used if is_gpu(device))
-    choices = _choices(spec, placements)
+    choices, candidate = candidate_of(spec, placements, slots)
     costs = cost(spec, speeds, workload, choices, gpus, fine=fine)
     lead_s = costs.lead_s + _embedding_read_s(spec, placements, speeds)
     costs = replace(costs, lead_s=lead_s).after_waiting(idle_s)
-    codes = np.array([to_codes(spec, choices, placements)])
-    candidate = Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))
     times = simulate(costs, candidate)
     busy = busy_seconds(costs, candidate)[0]
     own = speeds.layer(layer_shape(spec, fine=fine))
@@ -65,13 +67,6 @@ def predict(
         busy=tuple(Busy(name, float(seconds)) for name, seconds in zip(resources(gpus), busy, strict=True)),
         peak_bytes=peak_bytes(spec, workload, placements, slots),
     )
-
-
-def _choices(spec: ModelSpec, placements: Sequence[Placement]) -> tuple[Choice, ...]:
-    """Only what the placements in fact choose, in a steady order."""
-    staged = {unit.name for unit in stages(spec)}
-    chosen = {choice_of(placement): None for placement in placements if placement.unit in staged}
-    return tuple(chosen)
 
 
 def _embedding_read_s(spec: ModelSpec, placements: Sequence[Placement], speeds: Speeds) -> float:

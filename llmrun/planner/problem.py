@@ -59,6 +59,7 @@ class Problem:
 
     Attributes:
         costs: one for each scenario of the speeds; the objective is the mean over them.
+        substitute: the format of copies to draft with, of all that is streamed; passes are without drafts here.
     """
 
     spec: ModelSpec
@@ -70,6 +71,7 @@ class Problem:
     fit: Fit
     objective: Objective = Objective.TOTAL
     precision: Precision = LOSSLESS
+    substitute: str | None = None
 
     def seconds(self, candidates: Candidates) -> Floats:
         """``(A,)``: the objective of each candidate, infinite where it does not fit."""
@@ -129,11 +131,12 @@ def make_problem(
     scenarios: tuple[Speeds, ...],
     objective: Objective = Objective.TOTAL,
     precision: Precision = LOSSLESS,
+    substitute: str | None = None,
 ) -> Problem:
     """The problem for the GPUs that are both in the budget and measured (in every scenario alike)."""
     measured = {device.device for device in scenarios[0].devices}
     gpus = sorted(gpu for gpu, nbytes in budget.vram_bytes.items() if nbytes and gpu in measured)
-    choices = all_choices(gpus, [name for name in precision.kept_formats if can_keep(spec, name)])
+    choices = all_choices(gpus, [name for name in precision.kept_formats if can_keep(spec, name)], substitute)
     fine = precision.quality.fine
     return Problem(
         spec=spec,
@@ -145,4 +148,5 @@ def make_problem(
         fit=Fit(spec, workload, budget, choices),
         objective=objective,
         precision=precision,
+        substitute=substitute,
     )

@@ -39,6 +39,7 @@ def stage_types(problem: Problem) -> StageTypes:
     last_layer[-2:-1] = 1
     fit = problem.fit
     columns = [last_layer, problem.allowed, fit.weight_bytes[:, None], fit.home_bytes, fit.kv_bytes[:, None]]
+    columns.append(fit.substitute_bytes)
     for cost in problem.costs:
         columns += [cost.read_s[:, None], cost.load_s]
         columns += [table for kind in (cost.prefill, cost.decode) for table in (kind.compute_s, kind.copy_s)]

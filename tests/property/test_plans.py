@@ -11,7 +11,7 @@ from planning import cases, equal_layers, model_of, unlike_layers, vrams, works
 
 from llmrun.errors import PlanError, UsageError
 from llmrun.planner import PLANNERS, make_plan
-from llmrun.planner.check_plan import check_plan, slots_of
+from llmrun.planner.check_plan import check_plan
 from llmrun.planner.memory import account, rings
 from llmrun.planner.plan import CPU, DISK
 from llmrun.planner.plan_file import plan_from_json, plan_to_json
@@ -52,7 +52,7 @@ def test_a_plan_keeps_every_budget_and_says_what_it_takes(case, planner, objecti
     plan = plan_or_none(spec, work, budget, planner, objective)
     if plan is None:
         return
-    slots = slots_of(plan)
+    slots = plan.slots
     assert [placement.unit for placement in plan.placements] == [unit.name for unit in spec.units]
     assert plan.memory == account(spec, work, budget, plan.placements, slots)
     assert plan.rings == rings(spec, plan.placements, slots)

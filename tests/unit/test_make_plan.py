@@ -110,8 +110,9 @@ def test_a_gpu_too_small_to_help_is_left_alone():
 
 def test_a_plan_becomes_json_values():
     plan = asdict(planned(2 * GIB, {"gpu:0": 2 * GIB}))
-    assert plan["schema"] == 3
-    rest = {"unit": "rest", "home": "gpu:0", "device": "gpu:0", "prompt_device": None, "kept": None}
+    assert plan["schema"] == 4
+    rest = {"unit": "rest", "home": "gpu:0", "device": "gpu:0"}
+    rest |= dict.fromkeys(["prompt_device", "kept", "substitute"])
     assert plan["placements"][1] == rest
     assert json.loads(plan_to_json(planned(2 * GIB, {"gpu:0": 2 * GIB})))["certificate"] == plan["certificate"]
 

@@ -76,7 +76,7 @@ def test_another_planner_or_goal_than_the_asked_one_is_left():
 
 def test_a_damaged_one_is_told_and_not_used():
     path = save_plan(plan(), SPEC)
-    for content in (b"", b"\xff\xfe", plan_to_json(plan()).replace('"schema": 3', '"schema": 1').encode()):
+    for content in (b"", b"\xff\xfe", plan_to_json(plan()).replace('"schema": 4', '"schema": 1').encode()):
         path.write_bytes(content)
         found, note = saved()
         assert found is None

@@ -144,18 +144,18 @@ class _Memory:
     def fit(self, device: str, ring: Ring) -> Terms:
         """A device keeps its budget; returns the largest layer that goes through its ring in GiB, at most."""
         problem, counts, choices = self.problem, self.counts, self.problem.choices
-        home = np.array([choice.home == device for choice in choices])
         computed = np.array([choice.device == device for choice in choices])
         visiting = np.array([choice.prefill_device == device for choice in choices]) & ~computed
         through = self._through_ring(device)
         at_least, at_most = counts.largest_layer(through)
         slot = self._slot(device, at_least, through, computed)
-        terms = [counts.sum(home, problem.fit.home_bytes / GIB), counts.sum(computed, problem.fit.kv_bytes / GIB)]
+        held = problem.fit.held_bytes(device)
+        terms = [counts.sum(np.any(held > 0, axis=0), held / GIB), counts.sum(computed, problem.fit.kv_bytes / GIB)]
         terms += [self._slots(slot, ring), self._visit(visiting), self._rest(computed)]
         room = problem.budget.on(device) / GIB
         fixed = workspace_bytes(problem.spec, problem.workload) / GIB
         if device == CPU:
-            keeps = np.array([choice.kept is not None for choice in choices])
+            keeps = problem.fit.rounds
             if keeps.any():
                 terms.append(counts.any_stage(keeps) * (keeping_bytes(problem.spec) / GIB))
             counts.program.at_most(room - fixed - process_bytes(problem.spec, problem.workload) / GIB, *terms)

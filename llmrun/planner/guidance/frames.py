@@ -82,9 +82,8 @@ def device_bytes(problem: Problem) -> Floats:
     fit, choices = problem.fit, problem.choices
     columns = []
     for device in fit.devices:
-        home = np.array([choice.home == device for choice in choices])
         computed = np.array([choice.device == device for choice in choices])
-        columns.append(home * fit.home_bytes + computed * fit.kv_bytes[:, None])
+        columns.append(fit.held_bytes(device) + computed * fit.kv_bytes[:, None])
     return np.stack(columns, axis=2).astype(np.float64)
 
 

@@ -43,13 +43,15 @@ def fill(
     choose: Choose,
     slots: Slots = DEFAULT_SLOTS,
     kept: str | None = None,
+    substitute: str | None = None,
 ) -> tuple[Placement, ...]:
     """The placement that keeps the most layers on the fast tiers; the leanest one if nothing fits.
 
     The head is streamed, and its ring slots widened to it, only where that keeps no fewer bytes resident. A GPU that
     cannot hold even the leanest placement is left alone. ``kept``: the format of what stays in RAM for the CPU.
+    ``substitute``: that of the copies of what is streamed.
     """
-    search = _Search(spec, workload, budget, choose, slots, kept)
+    search = _Search(spec, workload, budget, choose, slots, kept, substitute)
     candidates = [search.run(stream_head=stream_head) for stream_head in (False, True)]
     best = max(candidates, key=search.rank)
     used = account(spec, workload, budget, best, slots)
@@ -57,7 +59,8 @@ def fill(
     if not full:
         return best
     smallest = min(full, key=lambda memory: memory.budget_bytes).device
-    return fill(spec, workload, replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0}), choose, slots, kept)
+    less = replace(budget, vram_bytes={**budget.vram_bytes, smallest: 0})
+    return fill(spec, workload, less, choose, slots, kept, substitute)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Search:
     choose: Choose
     slots: Slots
     kept: str | None
+    substitute: str | None
 
     def run(self, *, stream_head: bool) -> tuple[Placement, ...]:
         """Move layers off the GPUs one by one until those fit, then off the RAM until that fits."""
@@ -100,7 +104,7 @@ class _Search:
             elif unit.kind is UnitKind.LAYER:
                 placements.append(self._staying(unit, device_of[unit.name]))
             elif unit.kind is UnitKind.HEAD and stream_head:
-                placements.append(Placement(unit.name, DISK, tail))
+                placements.append(Placement(unit.name, DISK, tail, substitute=self.substitute))
             else:
                 placements.append(self._staying(unit, tail))
         return tuple(placements)
@@ -109,6 +113,10 @@ class _Search:
         """A unit that lives where it is computed."""
         changes = device == CPU and kept_unit(unit, self.kept) != unit
         return Placement(unit.name, device, device, kept=self.kept if changes else None)
+
+    def _copy(self, home: str) -> str | None:
+        """The format of the copy of what lives there."""
+        return self.substitute if home == DISK else None
 
     def _segments(self) -> dict[str, str]:
         """Contiguous runs of layers, one a GPU, by its share of the video memory; all on the CPU without a GPU."""
@@ -132,7 +140,8 @@ class _Search:
         moved = [self.choose(layers, count) if count else frozenset() for count in range(len(layers) + 1)]
         fits = self._fits_without(placements, moved, device, home)
         gone = moved[int(np.argmax(fits)) if fits.any() else len(layers)]
-        return tuple(replace(p, home=home, kept=None) if p.unit in gone else p for p in placements)
+        copy = self._copy(home)
+        return tuple(replace(p, home=home, kept=None, substitute=copy) if p.unit in gone else p for p in placements)
 
     def _fits_without(
         self, placements: tuple[Placement, ...], moved: Sequence[frozenset[str]], device: str, home: str
@@ -142,7 +151,9 @@ class _Search:
         codes = np.tile(to_codes(self.spec, choices, placements), (len(moved), 1))
         for stage, unit in enumerate(stages(self.spec)):
             before = choices[codes[0, stage]]
-            after = choices.index(replace(before, home=home, kept=None)) if before.home == device else codes[0, stage]
+            after = codes[0, stage]
+            if before.home == device:
+                after = choices.index(replace(before, home=home, kept=None, substitute=self._copy(home)))
             codes[:, stage] = np.where([unit.name in names for names in moved], after, codes[:, stage])
         host, gpu = np.full(len(moved), self.slots.host), np.full(len(moved), self.slots.gpu)
         used = self._fit.used_bytes(Candidates(codes, host, gpu))[:, self._fit.devices.index(device)]
@@ -151,7 +162,7 @@ class _Search:
 
     @cached_property
     def _fit(self) -> Fit:
-        choices = all_choices(sorted(self.budget.vram_bytes), [self.kept] if self.kept else ())
+        choices = all_choices(sorted(self.budget.vram_bytes), [self.kept] if self.kept else (), self.substitute)
         return Fit(self.spec, self.workload, self.budget, choices)
 
     def _embed(self, placements: tuple[Placement, ...]) -> tuple[Placement, ...]:

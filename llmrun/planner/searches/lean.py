@@ -38,7 +38,7 @@ def _least(problem: Problem, rows: Sequence[Ints]) -> int:
 
 
 def _all_on_cpu(problem: Problem) -> Ints:
-    return np.full(len(problem.allowed), problem.choices.index(Choice(DISK, CPU, CPU)))
+    return np.full(len(problem.allowed), problem.choices.index(Choice(DISK, CPU, CPU, substitute=problem.substitute)))
 
 
 def _with_gpu(problem: Problem, row: Ints, gpu: str) -> Iterator[Ints]:

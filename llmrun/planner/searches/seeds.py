@@ -46,6 +46,6 @@ def _fill(problem: Problem, choose: Choose, slots: Slots) -> Candidates:
     budget = replace(problem.budget, vram_bytes=vram_bytes)
     asked = problem.precision.format
     kept = asked if asked in {choice.kept for choice in problem.choices} else None
-    placements = fill(problem.spec, problem.workload, budget, choose, slots, kept)
+    placements = fill(problem.spec, problem.workload, budget, choose, slots, kept, problem.substitute)
     codes = np.array([to_codes(problem.spec, problem.choices, placements)])
     return Candidates(codes, np.array([slots.host]), np.array([slots.gpu]))

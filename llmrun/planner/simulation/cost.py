@@ -111,8 +111,13 @@ def cost(
     gpus: Sequence[str],
     *,
     fine: bool = True,
+    decode_tokens: int = 1,
 ) -> Cost:
-    """The costs of all choices; ``fine`` as ``kernels.multiply`` has it.
+    """The costs of all choices.
+
+    Args:
+        fine: as ``kernels.multiply`` has it.
+        decode_tokens: of a pass that is no prefill: more than one where drafts are verified.
 
     Raises:
         KeyError: a GPU of the choices was not measured.
@@ -122,7 +127,7 @@ def cost(
     homes = [choice.home for choice in choices]
     link_of = {gpu: index for index, gpu in enumerate(gpus)}
     own = {name: speeds.layer(layer_shape(spec, name, fine=fine)) for name in {choice.kept for choice in choices}}
-    prompt, token = (_Pass(spec, speeds, workload, own, prompt=is_prompt) for is_prompt in (True, False))
+    prompt, token = (_Pass(spec, speeds, workload, own, tokens) for tokens in (None, decode_tokens))
     return Cost(
         read_s=read_s,
         streamed=np.array([home == DISK for home in homes]),
@@ -202,7 +207,12 @@ class _Pass:
     speeds: Speeds
     workload: Workload
     own: Mapping[str | None, LayerSpeed | None]  # measured layers, by the format that they are kept in
-    prompt: bool
+    decode_tokens: int | None  # None: a prefill
+
+    @property
+    def prompt(self) -> bool:
+        """Whether it is a prefill."""
+        return self.decode_tokens is None
 
     def load_s(self, unit: UnitSpec, choice: Choice) -> float:
         """What is done once with a unit that stays, when it has come in."""
@@ -236,8 +246,8 @@ class _Pass:
     def _chunks(self, unit: UnitSpec) -> list[tuple[int, int]]:
         """(tokens before, tokens) of each of the passes that the unit sees; the head sees the last token alone."""
         work = self.workload
-        if not self.prompt:
-            return [(work.past_tokens + work.prompt_tokens + work.new_tokens // 2, 1)]
+        if self.decode_tokens is not None:
+            return [(work.past_tokens + work.prompt_tokens + work.new_tokens // 2, self.decode_tokens)]
         if unit.kind is UnitKind.HEAD:
             return [(0, 1)]
         step = work.prefill_chunk_tokens
@@ -306,7 +316,7 @@ class _Pass:
         """The hidden states of the pass cross the links between two devices."""
         if before == after:
             return 0.0
-        tokens = self.workload.prompt_tokens if self.prompt else 1
+        tokens = self.workload.prompt_tokens if self.decode_tokens is None else self.decode_tokens
         nbytes = tokens * self.workload.batch * self.spec.hidden_size * item_bytes(self.spec.dtype)
         seconds = 0.0
         for device, outwards in ((before, True), (after, False)):
