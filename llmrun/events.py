@@ -24,6 +24,7 @@ class Expected:
     """What the plan says of this request: once before its first token, again for what was in fact generated.
 
     ``read_bytes_per_token`` is by tier, ``peak_bytes`` by device.
+    Where substitutes draft: ``tokens_per_pass``, and the ``plain_tpot_s`` of the best plan without drafts.
     """
 
     at_s: float
@@ -31,6 +32,8 @@ class Expected:
     tpot_s: float
     read_bytes_per_token: Mapping[str, int]
     peak_bytes: Mapping[str, int]
+    tokens_per_pass: float | None = None
+    plain_tpot_s: float | None = None
 
 
 @dataclass(frozen=True)

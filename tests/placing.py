@@ -31,8 +31,21 @@ PLACES = {letter: place for place, letter in LETTERS.items()} | {
     "w": ("disk", "cpu", "gpu:1"),
     "8": ("cpu", "cpu", None, "q8"),  # resident in RAM in fewer bits
     "4": ("cpu", "cpu", None, "q4"),
+    "s": ("disk", "cpu", None, None, "q8"),  # streamed, with a copy in fewer bits to draft with
 }
-TIED_EMBEDDING = {"R": "R", "8": "R", "4": "R", "d": "d", "0": "0", "1": "1", "a": "R", "b": "R", "x": "d", "y": "d"}
+TIED_EMBEDDING = {
+    "R": "R",
+    "8": "R",
+    "4": "R",
+    "d": "d",
+    "s": "d",
+    "0": "0",
+    "1": "1",
+    "a": "R",
+    "b": "R",
+    "x": "d",
+    "y": "d",
+}
 
 
 def plan_of(

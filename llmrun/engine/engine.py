@@ -17,10 +17,9 @@ from llmrun.engine.generation_config import load_generation_config
 from llmrun.engine.relay import Relay
 from llmrun.engine.request import Request, Script
 from llmrun.engine.sampling import Sampler
-from llmrun.engine.speculation.choose import drafters
+from llmrun.engine.speculation.choose import drafters, shape_of
 from llmrun.engine.speculation.draft import Drafter
 from llmrun.engine.speculation.passes import Speculation, plain_tokens
-from llmrun.engine.speculation.shape import Shape
 from llmrun.engine.text_stream import TextStream
 from llmrun.engine.tokenizer import ChatTokenizer
 from llmrun.errors import UsageError
@@ -90,9 +89,8 @@ class Engine:
         self._residency = Residency(spec, plan, host, accelerators, self._cache, self._emit, self._cancel)
         skeleton = build_skeleton(spec, self._residency, trust_remote_code=trust_remote_code)
         self._forward = Forward(spec, skeleton, self._residency, self._cache, plan.workload.prefill_chunk_tokens)
-        most_drafted = min(speculating.draft_tokens, plan.workload.prefill_chunk_tokens - 1)
-        self._speculation = Speculation(self._forward, self._cache, Shape(most_drafted), self._emit)
-        self._make_drafter = drafters(speculating) if most_drafted else None
+        self._make_drafter = drafters(speculating, plan, self._forward, self._residency, self._cache)
+        self._speculation = Speculation(self._forward, self._cache, shape_of(speculating, plan), self._emit)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
         self._sampled_s = 0.0
@@ -105,7 +103,7 @@ class Engine:
             if began:
                 imported_bytes = max(0, (process_io() or 0) - began.read_bytes - host.bytes_read)
                 speeds = replace(speeds, startup_s=ready_s - began.at_s, startup_bytes=imported_bytes)
-            self._expectation = Expectation(spec, plan, speeds, ready_s)
+            self._expectation = Expectation(spec, plan.speculating_as(speculating), speeds, ready_s)
 
     def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:
         """The events of one answer to ``prompt``, live; closing the iterator stops the work and waits for its end.
@@ -180,6 +178,11 @@ class Engine:
                 drafter=self._drafter(sampler),
             )
         )
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """Of guesses by substitutes so far: how many were right, and how many could have been (``Speculation``)."""
+        return (self._speculation.right, self._speculation.tried) if self.plan.substitutes else (0, 0)
 
     @property
     def n_threads(self) -> int:

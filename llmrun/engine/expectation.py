@@ -36,12 +36,15 @@ class Expectation:
         )
         idle_s = max(0.0, accepted.at_s - self._ready_s) if first else 0.0
         prediction = predict_plan(self._spec, self._plan, self._speeds, workload, idle_s=idle_s)
+        drafting = prediction.drafting
         return Expected(
             at_s=time.monotonic(),
             ttft_s=prediction.ttft_s if first else prediction.warm_ttft_s,
             tpot_s=prediction.tpot_s,
             read_bytes_per_token=self._moved(prediction),
             peak_bytes=prediction.peak_bytes,
+            tokens_per_pass=drafting.tokens_per_pass if drafting else None,
+            plain_tpot_s=drafting.plain_tpot_s if drafting else None,
         )
 
     def _moved(self, prediction: Prediction) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Units that stay in RAM in fewer bits than the file has: rounded when they come in, each into memory of its own."""
+"""Units that are in RAM in fewer bits than the file has, to stay so or to draft with: rounded when they come in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmrun.quantize.rounding import quantise_bytes
 
 
 class KeptWeights:
-    """The memory of a plan's kept units, allocated once, touched as they are rounded."""
+    """The memory of a plan's rounded units, one region allocated once, touched as they are rounded."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
-        kept = [placement for placement in plan.placements if placement.kept]
-        self._layouts = {p.unit: layout(kept_unit(spec.unit(p.unit), p.kept)) for p in kept}
+        kept = [placement for placement in plan.placements if placement.rounded_to]
+        self._layouts = {p.unit: layout(kept_unit(spec.unit(p.unit), p.rounded_to)) for p in kept}
         region = torch.frombuffer(allocate(self.nbytes), dtype=torch.uint8) if kept else torch.empty(0)
         sizes = [there.nbytes for there in self._layouts.values()]
         self._memory = dict(zip(self._layouts, region.split(sizes) if kept else (), strict=True))

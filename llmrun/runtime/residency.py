@@ -3,6 +3,9 @@
 A pass is a prefill or computes one token; a plan may have a unit computed on another device in the one than in the
 other. Readers and copiers run ahead into the next pass, and take it for a token: so it is after a prompt and after
 every token but an answer's last. Where the guess is wrong, and only then, what they brought for it is dropped.
+
+Passes may draft: of what is streamed they take substitutes, copies in fewer bits that the first pass over a token left.
+What readers and copiers bring meanwhile is for the pass after them.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from contextlib import contextmanager
 
 import torch
 
-from llmrun.checkpoint.spec import ModelSpec
+from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.errors import Interrupted
 from llmrun.events import BytesRead, Event, LayerDone, RingSample, Stall
 from llmrun.models.dtypes import compute_dtype
@@ -71,9 +74,12 @@ class Residency:
         self._kinds_differ = any(p.prefill_device != p.device for p in plan.placements)
         self._prefill = True
         self._prefill_expected = True
+        self._computed = [u.name for u in spec.units if u.kind in (UnitKind.LAYER, UnitKind.HEAD) and u.tensors]
         self._kept = KeptWeights(spec, plan)
         self._fine = plan.precision.quality.fine
         self._permanent: dict[str, dict[str, torch.Tensor]] = {}
+        self._substitutes: dict[str, dict[str, torch.Tensor]] = {}
+        self._drafting = False
         self._held: dict[str, dict[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
         self._reported = {"disk": 0, CPU: 0}
@@ -86,6 +92,8 @@ class Residency:
 
     def begin(self, *, prefill: bool) -> None:
         """A pass of that kind begins, at the first unit."""
+        if self._drafting:
+            return
         if prefill and self._host.failed:
             self.restart()  # try again what failed while nobody was waiting for it
         if self._kinds_differ and prefill != self._prefill_expected:
@@ -110,7 +118,8 @@ class Residency:
         with self._weights(unit) as weights, self._cache.visit(unit, self._device_name(unit)):
             yield weights
         self._tell()
-        self._emit(LayerDone(time.monotonic(), unit, self._device_name(unit)))
+        if not self._drafting:
+            self._emit(LayerDone(time.monotonic(), unit, self._device_name(unit)))
 
     @contextmanager
     def hold(self, unit: str) -> Iterator[None]:
@@ -122,9 +131,24 @@ class Residency:
             finally:
                 del self._held[unit]
 
+    @contextmanager
+    def drafting(self) -> Iterator[None]:
+        """Passes within, over one token each, draft; there have to be all substitutes."""
+        assert self.can_draft, "a pass over a token makes what drafts take"
+        self._drafting, self._prefill = True, False
+        try:
+            yield
+        finally:
+            self._drafting = False
+
+    @property
+    def can_draft(self) -> bool:
+        """Whether every layer and the head are there without a read: as they are, or as a substitute."""
+        return all(unit in self._substitutes or unit in self._permanent for unit in self._computed)
+
     def is_permanent(self, unit: str) -> bool:
         """Whether the tensors that a unit has in this kind of pass stay valid for good."""
-        return unit in self._permanent and self._is_home(unit)
+        return self._lasting(unit) is not None
 
     def device(self, unit: str) -> torch.device:
         """Where the unit is computed in this kind of pass."""
@@ -181,14 +205,20 @@ class Residency:
     def _device_name(self, unit: str) -> str:
         return self._placements[unit].computed_on(prefill=self._prefill)
 
+    def _lasting(self, unit: str) -> dict[str, torch.Tensor] | None:
+        """The tensors of a unit that stay valid for good, where this kind of pass has such."""
+        if self._drafting and unit in self._substitutes:
+            return self._substitutes[unit]
+        return self._permanent.get(unit) if self._is_home(unit) else None
+
     def _is_home(self, unit: str) -> bool:
         return self._placements[unit].home == self._device_name(unit)
 
     @contextmanager
     def _weights(self, unit: str) -> Iterator[dict[str, torch.Tensor]]:
-        if self.is_permanent(unit):
+        if (lasting := self._lasting(unit)) is not None:
             self._check_cancelled()
-            yield self._permanent[unit]
+            yield lasting
             return
         weights = self._wait_for(unit)
         try:
@@ -230,6 +260,9 @@ class Residency:
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
         there = self._host.layout(unit)
+        if self._placements[unit].substitute and not self._prefill and unit not in self._substitutes:
+            copy = self._kept.keep(unit, memory, there)
+            self._substitutes[unit] = unit_views(*copy, self.dtype(unit), fine=False)
         if self._placements[unit].kept:
             memory, there = self._kept.keep(unit, memory, there)
         weights = unit_views(memory, there, self.dtype(unit), fine=self._fine)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrun.engine.speculation.shape import CREDIT_TOKENS, LOSS_SHARE, MOST_WAIT, Shape
+from llmrun.engine.speculation.shape import CREDIT_TOKENS, LOSS_SHARE, MOST_WAIT, Prior, Shape
 from llmrun.events import Speculated
 
 
@@ -131,3 +131,15 @@ def test_a_drafter_that_gives_nothing_costs_nothing() -> None:
     for _ in range(50):
         shape.learn(Speculated(0.0, 0, 0, 1e-5, 1.0))
     assert shape.length() > 0
+
+
+def test_what_is_expected_is_tried_at_once() -> None:
+    _, lengths = run(Shape(16, Prior(8, 0.85, 0.03)), STREAMED, 60, share_right(0.85))
+    assert lengths[:2] == [0, 8]
+    assert len(lengths) < 20
+
+
+@pytest.mark.parametrize("share", [0.5, 0.98])
+def test_what_is_expected_and_does_not_come_costs_little(share: float) -> None:
+    seconds, _ = run(Shape(16, Prior(8, share, 0.03)), STREAMED, 256, share_right(0.0))
+    assert seconds <= 1.03 * 256

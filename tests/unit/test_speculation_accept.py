@@ -164,10 +164,10 @@ def test_given_tokens_are_taken_as_far_as_they_were_guessed() -> None:
     assert accept(Draft((7, 8, 3)), torch.zeros(4, V), [], Script([7, 8, 9, 5])) == [7, 8, 9]
 
 
-def test_a_draft_ends_where_its_model_is_not_sure() -> None:
+def test_a_draft_ends_where_its_model_is_no_longer_sure() -> None:
     logits = torch.tensor([3.0, 0.0, 0.0, 0.0])
-    rows = iter([logits, logits, logits / 10])
-    draft = draft_chain(lambda token: next(rows), PROMPT, 3, sampler(temperature=0.0), sure=0.5)
+    sure = float(logits.softmax(-1).max())
+    draft = draft_chain(lambda token: logits, PROMPT, 9, sampler(temperature=0.0), reach=sure**2.5)
     assert draft.tokens == (0, 0)
 
 

@@ -11,7 +11,7 @@ from llmrun.engine.speculation.draft import Draft
 
 
 def draft_chain(
-    decode: Callable[[int], torch.Tensor], tokens: Sequence[int], count: int, sampler: Sampler, *, sure: float = 0.0
+    decode: Callable[[int], torch.Tensor], tokens: Sequence[int], count: int, sampler: Sampler, *, reach: float = 0.0
 ) -> Draft:
     """``count`` tokens after ``tokens``, chosen as ``sampler`` chooses those of the answer.
 
@@ -23,22 +23,25 @@ def draft_chain(
     Args:
         decode: logits ``(V,)`` after one more token, in the drafting model; first asked for the last of ``tokens``.
         sampler: of the answer; with a seed, or greedily, its state is not changed.
-        sure: the draft ends before a token that its own model gives less than this probability.
+        reach: the draft ends before a token if the likeliest one has less than this probability, by the drafting model,
+            times those of the places before it. What is drawn there has no say in it, or the answer's tokens were drawn
+            from something else than the model says.
     """
     coupled = sampler.greedy or sampler.repeatable
     guesser = sampler.ahead() if coupled else sampler
     drafted: list[int] = []
     rows: list[torch.Tensor] = []
-    token = tokens[-1]
+    token, reached = tokens[-1], 1.0
     for _ in range(count):
         logits = decode(token)
+        reached *= float(logits.softmax(-1).max()) if reach else 1.0
+        if reached < reach:
+            break
         past = [*tokens, *drafted]
         if coupled:
             token = guesser.next(logits, past)
         else:
             rows.append(sampler.probabilities(logits, past))
             token = sampler.draw(rows[-1])
-        if sure and float(logits.softmax(-1)[token]) < sure:
-            break
         drafted.append(token)
-    return Draft(tuple(drafted), None if coupled or not drafted else torch.stack(rows[: len(drafted)]))
+    return Draft(tuple(drafted), None if coupled or not drafted else torch.stack(rows))

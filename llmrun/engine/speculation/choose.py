@@ -1,12 +1,42 @@
-"""Which drafter is meant by ``--speculate``."""
+"""Which drafter is meant by ``--speculate``, and how much it drafts at first."""
 
 from __future__ import annotations
 
+from functools import partial
+
+from llmrun.engine.forward import Forward
 from llmrun.engine.speculation.draft import MakeDrafter
 from llmrun.engine.speculation.ngram import NgramDrafter
+from llmrun.engine.speculation.self_draft import SelfDrafter
+from llmrun.engine.speculation.shape import PRIOR, Prior, Shape
+from llmrun.planner.plan import Plan
+from llmrun.runtime.kv_cache import KVCache
+from llmrun.runtime.residency import Residency
 from llmrun.settings import NGRAM, Speculating
 
 
-def drafters(asked: Speculating) -> MakeDrafter | None:
-    """What makes the drafter of each answer; ``None`` where there is to be none, as ``auto`` decides today."""
-    return (lambda sampler: NgramDrafter()) if asked.method == NGRAM else None
+def drafters(
+    asked: Speculating, plan: Plan, forward: Forward, residency: Residency, cache: KVCache
+) -> MakeDrafter | None:
+    """What makes the drafter of each answer; ``None`` where there is to be none."""
+    if _most(asked, plan) < 1:
+        return None
+    if asked.method == NGRAM:
+        return lambda sampler: NgramDrafter()
+    return partial(SelfDrafter, forward, residency, cache) if plan.drafts(asked) else None
+
+
+def shape_of(asked: Speculating, plan: Plan) -> Shape:
+    """Begins with what the plan expects of substitutes, where they draft."""
+    drafting = plan.prediction.drafting if plan.prediction and plan.drafts(asked) else None
+    prior = PRIOR
+    if drafting:
+        each_s = drafting.draft_s / drafting.draft_tokens
+        prior = Prior(drafting.draft_tokens, drafting.acceptance, each_s / drafting.verify_s)
+    return Shape(max(1, _most(asked, plan)), prior)
+
+
+def _most(asked: Speculating, plan: Plan) -> int:
+    """As many as a pass may have, and as there is memory for where the plan has counted it."""
+    counted = plan.workload.draft_tokens or asked.draft_tokens
+    return min(asked.draft_tokens, counted, plan.workload.prefill_chunk_tokens - 1)

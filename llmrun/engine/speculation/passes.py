@@ -22,6 +22,10 @@ class Speculation:
     Args:
         shape: how much is drafted; it remembers from answer to answer how fast this model is.
         emit: is told of each pass.
+
+    Attributes:
+        right: guesses that were right so far.
+        tried: these, and for each draft the one that was wrong or that the drafter did not dare to make.
     """
 
     def __init__(self, forward: Forward, cache: KVCache, shape: Shape, emit: Callable[[Speculated], None]) -> None:
@@ -29,6 +33,7 @@ class Speculation:
         self._cache = cache
         self._shape = shape
         self._emit = emit
+        self.right = self.tried = 0
 
     def tokens(self, logits: torch.Tensor, chooser: Chooser, drafter: Drafter, most_tokens: int) -> Iterator[int]:
         """Token after token, from the ``logits`` (V,) after the prompt on.
@@ -60,6 +65,9 @@ class Speculation:
         self._cache.rewind(len(past) + len(chosen) - 1)
         done_s = time.monotonic()
         pass_ = Speculated(done_s, len(draft.tokens), len(chosen) - 1, drafted_s - began_s, done_s - drafted_s)
+        if draft.tokens:
+            self.right += pass_.accepted
+            self.tried += pass_.accepted + (pass_.accepted < length)
         self._shape.learn(pass_)
         self._emit(pass_)
         return chosen

@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median_low
 
@@ -33,8 +34,6 @@ LATEST = 5
 FORGET = 0.9
 """Of what was accepted is kept at the next draft: the latest ten or so count."""
 
-FIRST_SHARE = 0.5
-"""Of first tokens is taken to be right before any was seen; it weighs as much as one draft."""
 
 MOST_WAIT = 32
 """Passes between two trials, at the most."""
@@ -43,10 +42,29 @@ MOST_WAIT = 32
 Times = deque[float]
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What is expected before anything was seen.
+
+    Attributes:
+        length: of the first draft, at the most.
+        share: of first tokens that are right; it weighs as much as one draft.
+        draft_share: seconds to draft a token, as a share of those of a plain pass.
+    """
+
+    length: int = 1
+    share: float = 0.5
+    draft_share: float = 0.0
+
+
+PRIOR = Prior()
+
+
 class Costs:
     """Seconds that drafting and verifying took, and by these what they would take."""
 
-    def __init__(self) -> None:
+    def __init__(self, draft_share: float) -> None:
+        self._draft_share = draft_share
         self._draft_s: Times = deque(maxlen=LATEST)
         self._pass_s: dict[int, Times] = {}  # by the tokens of a pass
         self._drafted = False
@@ -75,7 +93,7 @@ class Costs:
         widths = sorted(self._pass_s)
         # A narrower pass never takes longer: what was measured long ago is corrected by wider ones.
         least = list(accumulate((median_low(self._pass_s[width]) for width in reversed(widths)), min))[::-1]
-        draft_s = median_low(self._draft_s) if self._draft_s else 0.0
+        draft_s = median_low(self._draft_s) if self._draft_s else self._draft_share * least[0]
         # Nor does one pass take longer than its tokens would one by one.
         return [draft_s * k + min(_on_line(widths, least, k + 1), (k + 1) * least[0]) for k in range(most + 1)]
 
@@ -83,7 +101,8 @@ class Costs:
 class Acceptance:
     """How often the token at each place of a draft was taken, where those before it were."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, share: float) -> None:
+        self._share = share
         self._taken = [0.0] * most
         self._seen = [0.0] * most
 
@@ -95,7 +114,7 @@ class Acceptance:
 
     def expected_tokens(self) -> list[float]:
         """E(k) for k from 0 on. What few drafts came to lately is taken to be as good as the place before it."""
-        expected, reach, share = [1.0], 1.0, FIRST_SHARE
+        expected, reach, share = [1.0], 1.0, self._share
         for taken, seen in zip(self._taken, self._seen, strict=True):
             share = (taken + share) / (seen + 1)
             reach *= share
@@ -108,14 +127,16 @@ class Shape:
 
     Args:
         most: the longest draft.
+        prior: what is expected of the first drafts.
         loss_share: so much of an answer's time may be lost.
     """
 
-    def __init__(self, most: int, loss_share: float = LOSS_SHARE) -> None:
+    def __init__(self, most: int, prior: Prior = PRIOR, loss_share: float = LOSS_SHARE) -> None:
         self._most = most
         self._loss_share = loss_share
-        self._costs = Costs()
-        self._acceptance = Acceptance(most)
+        self._first = prior.length
+        self._costs = Costs(prior.draft_share)
+        self._acceptance = Acceptance(most, prior.share)
         self._wait, self._idle = 1, 0
         self.begin()
 
@@ -129,8 +150,8 @@ class Shape:
         if not self._costs.known:
             return 0  # to know what is to be beaten
         seconds = self._costs.seconds(self._most)
-        # A length is tried when half of it was: what a wide pass takes is known only once there was one.
-        tried = min(self._most, max(1, 2 * (self._costs.widest - 1)))
+        # A length is tried when half of it was, or at first: what a wide pass takes is known only once there was one.
+        tried = min(self._most, max(self._first, 2 * (self._costs.widest - 1)))
         left_s = self._may_lose_s(seconds)
         allowed = [k for k in range(tried + 1) if k == 0 or seconds[k] - seconds[0] <= left_s]
         expected = self._acceptance.expected_tokens()
