@@ -12,7 +12,6 @@ from llmrun.cli import options
 from llmrun.cli.bench_after import ask_afterwards, finish
 from llmrun.cli.run import RunSettings
 from llmrun.errors import UsageError
-from llmrun.settings import AUTO, OFF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +84,7 @@ def bench(
         speculating=options.speculating(speculate, draft_tokens),
     )
     afterwards = ask_afterwards(compare, tolerance, sweep, plot, plan)
-    method = Method(repetitions, warm_up=not no_warmup, own_tokens=run.speculating.method not in (AUTO, OFF))
+    method = Method(repetitions, warm_up=not no_warmup)
     settings = BenchSettings(
         run, cases, method, cold=cold, sweep=afterwards.sweep, progress=progress, ui=_ui(ui, progress=progress)
     )

@@ -17,6 +17,7 @@ from llmrun.cli.bench_output import Output
 from llmrun.cli.options import parse_size
 from llmrun.cli.run import Planned, RunSettings, make_ready, start_planned
 from llmrun.errors import UsageError
+from llmrun.settings import NGRAM
 from llmrun.units import format_tokens_rate
 
 if TYPE_CHECKING:
@@ -105,9 +106,12 @@ class _Setting:
     out: Output
     notify: Notify
     tokens: RandomTokens = field(init=False)
+    method: Method = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = RandomTokens(self.planned.spec.vocab_size, self.run.seed or 0)
+        drafted = self.run.speculating.method == NGRAM or self.planned.plan.drafts(self.run.speculating)
+        self.method = replace(self.settings.method, own_tokens=drafted)
 
     def measure(self) -> None:
         """All cases, on one engine if they are warm."""
@@ -121,11 +125,11 @@ class _Setting:
             with start_planned(planned, self.run) as engine:
                 with view.paused():
                     self.out.begin()
-                if not self.settings.method.warm_up:
+                if not self.method.warm_up:
                     load(engine, self.tokens, self._watcher(view, None))
                 for case in self.settings.cases:
                     with self._row(case, view, lambda: engine.n_threads) as samples:
-                        samples += measure(engine, case, self.tokens, self.settings.method, self._watcher(view, case))
+                        samples += measure(engine, case, self.tokens, self.method, self._watcher(view, case))
 
     def _cold(self, view: LiveView) -> None:
         threads: list[int] = []
@@ -141,9 +145,7 @@ class _Setting:
             self._tell_of_the_cache()
         for case in self.settings.cases:
             with self._row(case, view, lambda: threads[-1]) as samples:
-                samples += measure_cold(
-                    start, self._drop, case, self.tokens, self.settings.method, self._watcher(view, case)
-                )
+                samples += measure_cold(start, self._drop, case, self.tokens, self.method, self._watcher(view, case))
 
     @contextmanager
     def _row(self, case: Case, view: LiveView, n_threads: Callable[[], int]) -> Iterator[list[Sample]]:

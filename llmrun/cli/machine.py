@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.options import budget_within
 from llmrun.errors import UsageError
-from llmrun.settings import LOSSLESS, Budget, Precision
+from llmrun.settings import AUTO, LOSSLESS, SELF, Budget, Precision, Speculating
 from llmrun.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
-    from llmrun.checkpoint.spec import ModelSpec
+    from llmrun.checkpoint.spec import ModelSpec, UnitSpec
     from llmrun.hardware import HardwareProfile
     from llmrun.hardware.speeds import OwnLayers, Speeds
 
@@ -98,6 +98,25 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool, precisio
     return Machine(profile, speeds)
 
 
+def with_substitutes(
+    machine: Machine,
+    spec: ModelSpec,
+    budget: Budget,
+    precision: Precision,
+    speculating: Speculating,
+    notify: Notify,
+) -> Machine:
+    """With the speed of layers in the format of substitutes, measured now if it was not, where these may serve."""
+    from llmrun.hardware.speeds_cache import with_layers
+    from llmrun.planner.drafting import SUBSTITUTE, can_substitute
+
+    wanted = speculating.method in (AUTO, SELF) and machine.is_this_host and spec.is_local
+    if not wanted or spec.nbytes < budget.ram_bytes or not can_substitute(spec, precision):
+        return machine
+    own = _own_layer(spec, SUBSTITUTE, fine=False)
+    return replace(machine, speeds=with_layers(machine.speeds, machine.profile, Path(spec.folder), notify, own))
+
+
 def tell_of_format(spec: ModelSpec, precision: Precision, notify: Notify) -> None:
     """Say so where ``--format`` changes nothing.
 
@@ -112,17 +131,28 @@ def tell_of_format(spec: ModelSpec, precision: Precision, notify: Notify) -> Non
 
 def _own_layers(spec: ModelSpec, precision: Precision) -> Iterator[OwnLayers]:
     """Its layers, as the first of them is: as they are, then in the formats that they may be kept in."""
+    from llmrun.checkpoint.kept import is_kept
+
+    first = _first_layer(spec)
+    for name in (None, *precision.kept_formats):
+        if name is None or is_kept(spec, first, name):
+            yield _own_layer(spec, name, fine=precision.quality.fine)
+
+
+def _own_layer(spec: ModelSpec, name: str | None, *, fine: bool) -> OwnLayers:
     from llmrun.checkpoint.kept import kept_unit, layer_shape
-    from llmrun.checkpoint.spec import UnitKind
     from llmrun.hardware.speeds import OwnLayers
 
-    first = next(unit for unit in spec.units if unit.kind is UnitKind.LAYER)
-    within, fine = f".{first.layer}.", precision.quality.fine
-    for name in (None, *precision.kept_formats):
-        unit = kept_unit(first, name)
-        if name is None or unit != first:
-            formats = tuple((tensor.name.partition(within)[2], tensor.dtype) for tensor in unit.tensors)
-            yield OwnLayers(layer_shape(spec, name, fine=fine), formats, name is not None, fine)
+    first = _first_layer(spec)
+    unit, within = kept_unit(first, name), f".{first.layer}."
+    formats = tuple((tensor.name.partition(within)[2], tensor.dtype) for tensor in unit.tensors)
+    return OwnLayers(layer_shape(spec, name, fine=fine), formats, name is not None, fine)
+
+
+def _first_layer(spec: ModelSpec) -> UnitSpec:
+    from llmrun.checkpoint.spec import UnitKind
+
+    return next(unit for unit in spec.units if unit.kind is UnitKind.LAYER)
 
 
 def budget_on(machine: Machine, ram_bytes: int | None, vram_bytes: int | None, notify: Notify) -> Budget:

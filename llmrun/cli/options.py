@@ -21,6 +21,7 @@ from llmrun.settings import (
     DEFAULT_DRAFT_TOKENS,
     NGRAM,
     OFF,
+    SELF,
     Budget,
     Precision,
     Quality,
@@ -85,8 +86,8 @@ def parse_precision(quality: str | None, format_name: str | None) -> Precision:
 
 
 def _refuse_speculation(name: str, how: object) -> None:
-    if how not in (AUTO, OFF, NGRAM):
-        raise UsageError("bad-option", f"--speculate {how} cannot be done yet", hint="`--speculate ngram`")
+    if how not in (AUTO, OFF, SELF, NGRAM):
+        raise UsageError("bad-option", f"--speculate {how}: no such way", hint="one of auto, off, self, ngram")
 
 
 def _refuse_sampling(name: str, value: object) -> None:
@@ -209,9 +210,9 @@ Speculate = Annotated[
         envvar="LLMRUN_SPECULATE",
         callback=_checked(_refuse_speculation),
         show_default=AUTO,
-        autocompletion=complete.choices(AUTO, OFF, NGRAM),
-        help="Guess tokens and check several in one pass; the answer is the same: auto, off or ngram (what followed "
-        "the same words before).",
+        autocompletion=complete.choices(AUTO, OFF, SELF, NGRAM),
+        help="Guess tokens and check several in one pass; the answer is the same. self: by a copy of what is read from "
+        "disk, in RAM in 4 bits; auto: so, where that is faster; ngram: what followed the same words before; off.",
     ),
 ]
 DraftTokens = Annotated[

@@ -14,10 +14,11 @@ import typer
 
 from llmrun.cli import options
 from llmrun.cli.apart import standard_output_apart
-from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine
+from llmrun.cli.guesses_file import known_acceptance
+from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine, with_substitutes
 from llmrun.cli.plans_folder import save_plan, write_whole
 from llmrun.errors import DeviceError, UsageError
-from llmrun.settings import LOSSLESS, Precision
+from llmrun.settings import LOSSLESS, SPECULATE_AUTO, Precision, Speculating
 from llmrun.units import format_seconds
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PlanSettings:
     planner: str | None = None
     planner_time_s: float | None = None
     precision: Precision = LOSSLESS
+    speculating: Speculating = SPECULATE_AUTO
     seed: int = 0
     hardware: str | None = None
     compare: bool = False
@@ -72,6 +74,8 @@ def plan(
     planner_time: options.PlannerTime = None,
     quality: options.QualityLevel = None,
     format_name: options.KeptFormat = None,
+    speculate: options.Speculate = None,
+    draft_tokens: options.DraftTokens = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the search; the same plan again.")] = 0,
     hardware: options.Hardware = None,
     compare: Annotated[bool, typer.Option("--compare", help="Show all planners beside each other.")] = False,
@@ -99,6 +103,7 @@ def plan(
         planner=planner,
         planner_time_s=planner_time,
         precision=options.parse_precision(quality, format_name),
+        speculating=options.speculating(speculate, draft_tokens),
         seed=seed,
         hardware=hardware,
         compare=compare,
@@ -137,6 +142,8 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     tell_of_format(spec, settings.precision, notify)
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
+    if not settings.dry_run:
+        machine = with_substitutes(machine, spec, budget, settings.precision, settings.speculating, notify)
     now = Situation(spec, workload, budget, machine.speeds)
     began_s = time.monotonic()
     report = PlanReport(spec, make(now, name), machine.words)
@@ -193,6 +200,8 @@ def maker(settings: PlanSettings) -> Make:
                 seed=settings.seed,
                 planner_s=planner_s,
                 precision=settings.precision,
+                speculating=settings.speculating,
+                acceptance=known_acceptance(now.spec),
             )
 
     return make

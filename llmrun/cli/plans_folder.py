@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from llmrun.errors import LlmrunError, UsageError
-from llmrun.settings import LOSSLESS, Budget, Precision, cache_folder
+from llmrun.settings import LOSSLESS, SPECULATE_OFF, Budget, Precision, Speculating, cache_folder
 
 if TYPE_CHECKING:
     from llmrun.checkpoint.spec import ModelSpec
@@ -43,6 +43,7 @@ def saved_plan(
     context_tokens: int,
     *,
     precision: Precision = LOSSLESS,
+    speculating: Speculating = SPECULATE_OFF,
     planner: str | None = None,
     objective: str | None = None,
 ) -> tuple[Plan | None, str | None]:
@@ -50,6 +51,7 @@ def saved_plan(
 
     Args:
         precision: only a plan for this one.
+        speculating: only a plan for such drafts.
         planner: only a plan by this one; ``None``: by any.
         objective: only a plan for this goal; ``None``: for any.
 
@@ -66,7 +68,7 @@ def saved_plan(
         plan = check_plan(made, spec, hardware, budget)
     except LlmrunError as error:
         return None, f"the saved plan is not used: {error.message}"
-    if reason := _unfit(made, budget, precision, planner, objective):
+    if reason := _unfit(made, budget, precision, speculating, planner, objective):
         return None, f"the saved plan is not used: {reason}"
     return plan, f"the plan that `llmrun plan` saved is used ({plan.planner})"
 
@@ -108,10 +110,19 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _unfit(made: Plan, budget: Budget, precision: Precision, planner: str | None, objective: str | None) -> str | None:
+def _unfit(
+    made: Plan,
+    budget: Budget,
+    precision: Precision,
+    speculating: Speculating,
+    planner: str | None,
+    objective: str | None,
+) -> str | None:
     """Why a plan that holds is yet not the one to use."""
     if made.precision != precision:
         return f"it was made for {made.precision.words}"
+    if made.speculating != speculating:
+        return f"it was made for --speculate {made.speculating.method} --draft-tokens {made.speculating.draft_tokens}"
     if planner not in (None, made.planner):
         return f"it was made by {made.planner}"
     goal = made.certificate.objective if made.certificate else None

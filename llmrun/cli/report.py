@@ -63,6 +63,8 @@ def _predicted(state: MetricsState) -> dict[str, Any] | None:
         "decode_tokens_per_s": 1 / state.expected.tpot_s,
         "read_bytes_per_token": dict(state.expected.read_bytes_per_token),
         "peak_bytes": dict(state.expected.peak_bytes),
+        "tokens_per_pass": state.expected.tokens_per_pass,
+        "plain_tpot_s": state.expected.plain_tpot_s,
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.apart import standard_output_apart
-from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine
+from llmrun.cli.guesses_file import keep_guesses, known_acceptance
+from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine, with_substitutes
 from llmrun.cli.options import workload_within
 from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
@@ -97,24 +98,30 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     tell_of_format(spec, settings.precision, notify)
     machine = this_machine(spec, notify, may_measure=True, precision=settings.precision)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
+    machine = with_substitutes(machine, spec, budget, settings.precision, settings.speculating, notify)
     return Planned(spec, machine, budget, _plan(settings, spec, workload, machine, budget, notify))
 
 
-def start_planned(planned: Planned, settings: RunSettings) -> AbstractContextManager[Engine]:
-    """An engine that runs the plan, closed at the end of the ``with``.
+@contextmanager
+def start_planned(planned: Planned, settings: RunSettings) -> Iterator[Engine]:
+    """An engine that runs the plan, closed at the end of the ``with``; how often its guesses were right is kept.
 
     Raises:
         LlmrunError: the model cannot run, or a device failed.
     """
     from llmrun.engine.start import start_engine
 
-    return start_engine(
+    with start_engine(
         planned.spec,
         planned.plan,
         planned.machine.speeds,
         speculating=settings.speculating,
         trust_remote_code=settings.trust_remote_code,
-    )
+    ) as engine:
+        try:
+            yield engine
+        finally:
+            keep_guesses(planned.spec, *engine.guesses)
 
 
 def _check_options(settings: RunSettings) -> None:
@@ -156,6 +163,7 @@ def _plan(
             budget,
             workload.context_tokens,
             precision=settings.precision,
+            speculating=settings.speculating,
             planner=settings.planner,
         )
         if note:
@@ -172,4 +180,6 @@ def _plan(
             planner=planner,
             seed=settings.seed or 0,
             precision=settings.precision,
+            speculating=settings.speculating,
+            acceptance=known_acceptance(spec),
         )

@@ -17,6 +17,8 @@ def about_text(spec: ModelSpec, plan: Plan) -> str:
     ]
     if plan.precision_words:
         rows.append(("precision", plan.precision_words))
+    if plan.substitutes:
+        rows.append(("drafts", drafts_text(spec, plan)))
     rows += [
         (f"memory {memory.device}", f"{format_bytes(memory.nbytes)} of {format_bytes(memory.budget_bytes)} allowed")
         for memory in plan.memory
@@ -35,6 +37,12 @@ def placement_text(spec: ModelSpec, plan: Plan) -> str:
     return ", ".join(
         f"{format_bytes(nbytes)} {words.get(home, f'in {home}')}" for home, nbytes in totals.items() if nbytes
     )
+
+
+def drafts_text(spec: ModelSpec, plan: Plan) -> str:
+    """What is copied to draft with: ``26 units in q4, 1.2 GiB``."""
+    nbytes = sum(kept_unit(spec.unit(p.unit), p.substitute).nbytes for p in plan.placements if p.substitute)
+    return f"by {len(plan.substitutes)} units copied in {plan.substitute_format}, {format_bytes(nbytes)}"
 
 
 def placed_bytes(spec: ModelSpec, placement: Placement) -> int:

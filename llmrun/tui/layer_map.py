@@ -50,6 +50,10 @@ def cell(one: Placement) -> Cell:
         return Cell(_GPU_LETTERS[index], f"on {one.home}", one.home)
     if one.kept:
         return Cell(one.kept[1], f"in RAM in {one.kept}, computed on the CPU", one.home)
+    if one.substitute:
+        return Cell(
+            "S", f"read from disk for every pass, computed on the CPU; in RAM in {one.substitute}, to draft", DISK
+        )
     on_gpu = is_gpu(one.device)
     letter, meaning = _LETTERS[one.home, on_gpu, not on_gpu and is_gpu(one.prefill_device)]
     return Cell(letter, meaning, one.home)

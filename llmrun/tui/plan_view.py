@@ -29,7 +29,7 @@ from llmrun.tui.plan_tables import (
     spaced,
     tier_name,
 )
-from llmrun.tui.plan_why import WIDE, compare_view, explain_view
+from llmrun.tui.plan_why import WIDE, compare_view, drafts_text, explain_view
 from llmrun.tui.theme import HEADING
 from llmrun.units import format_bytes, format_seconds, format_tokens_rate
 
@@ -122,7 +122,8 @@ def _map(spec: ModelSpec, plan: Plan, width: int) -> RenderableType:
 
 
 def _figures(plan: Plan) -> Table:
-    lines = [*_predicted(plan.prediction), *_certified(plan.certificate), ("planner", _searched(plan))]
+    drafted = plan.prediction is not None and plan.prediction.drafting is not None
+    lines = [*_predicted(plan.prediction), *_certified(plan.certificate, drafted=drafted), ("planner", _searched(plan))]
     return label_table(lines)
 
 
@@ -134,16 +135,19 @@ def _predicted(prediction: Prediction | None) -> Lines:
     yield "start", f"{format_seconds(prediction.startup_s)} until the engine computes"
     yield "first token", f"{first} then; {later} for a later request"
     yield "decode", f"{format_tokens_rate(prediction.decode_tokens_per_s)}, {fine_seconds(prediction.tpot_s)} a token"
+    if drafting := prediction.drafting:
+        yield "drafts", drafts_text(drafting)
     yield "a token reads", by_tier(prediction.bytes_per_token)
     peaks = [f"{format_bytes(nbytes)} of {tier_name(device)}" for device, nbytes in prediction.peak_bytes.items()]
     yield "peak memory", f"{', '.join(peaks)} for such a request"
     yield "bottleneck", f"{resource_name(prediction.bottleneck)}, busy {busy_s / prediction.tpot_s:.0%} of the time"
 
 
-def _certified(certificate: Certificate | None) -> Lines:
+def _certified(certificate: Certificate | None, *, drafted: bool) -> Lines:
     if certificate is None:
         return
     took = OBJECTIVES[certificate.objective].format(fine_seconds(certificate.seconds))
+    took = f"without drafts {took}" if drafted else took
     bound = fine_seconds(certificate.bound_s)
     yield "gap", f"{took}, {max(0.0, certificate.gap):.1%} above the bound of {bound}"
 

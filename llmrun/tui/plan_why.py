@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrun.planner.compare import Comparison
-from llmrun.planner.plan import DISK, Plan, Prediction
+from llmrun.planner.plan import DISK, Drafting, Plan, Prediction
 from llmrun.planner.what_if import WhatIf
 from llmrun.tui.plan_tables import NOTHING, column_table, fine_seconds, label_table, resource_name, spaced, tier_name
 from llmrun.units import format_bytes, format_rate, format_seconds, format_tokens_rate
@@ -32,7 +32,29 @@ def compare_view(comparisons: Sequence[Comparison], width: int) -> RenderableTyp
 def explain_view(prediction: Prediction, what_ifs: Sequence[WhatIf]) -> RenderableType:
     """What each resource does for a token, what comes from each tier, and what would help."""
     parts = [_busy(prediction), _tiers(prediction)]
+    if prediction.drafting:
+        parts.append(_drafts(prediction, prediction.drafting))
     return spaced(*parts, _what_ifs(prediction, what_ifs)) if what_ifs else spaced(*parts)
+
+
+def drafts_text(drafting: Drafting) -> str:
+    """What a pass with guesses takes and gives."""
+    guesses = f"{drafting.draft_tokens} guesses in {fine_seconds(drafting.draft_s)}"
+    checked = f"checked in {fine_seconds(drafting.verify_s)}"
+    return f"{guesses}, {checked}: {drafting.tokens_per_pass:.1f} tokens a pass"
+
+
+def _drafts(prediction: Prediction, drafting: Drafting) -> Table:
+    """The trade: memory for copies that guess, and more to read, against several tokens a pass."""
+    plain_s = drafting.plain_tpot_s
+    table = column_table("drafts", "with", "without")
+    table.add_row("tokens a pass", f"{drafting.tokens_per_pass:.1f}", "1.0")
+    table.add_row("a pass", fine_seconds(drafting.pass_s), fine_seconds(plain_s) if plain_s else NOTHING)
+    table.add_row("of it guessing", fine_seconds(drafting.draft_s), NOTHING)
+    decode = format_tokens_rate(prediction.decode_tokens_per_s)
+    table.add_row("decode", decode, format_tokens_rate(1 / plain_s) if plain_s else NOTHING)
+    table.add_row("guesses right", f"{drafting.acceptance:.0%}", NOTHING)
+    return table
 
 
 def _compared(plan: Plan, prediction: Prediction) -> tuple[str, ...]:

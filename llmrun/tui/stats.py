@@ -87,7 +87,13 @@ def _speculation(state: MetricsState) -> Iterator[Line]:
     if done is None:
         return
     seconds = f"{format_seconds(done.draft_s)} drafting, {format_seconds(done.verify_s)} verifying"
-    yield "tokens a pass", f"{done.tokens_per_pass:.2f}", "", seconds
+    expected = state.expected
+    predicted = f"{expected.tokens_per_pass:.2f}" if expected and expected.tokens_per_pass else ""
+    yield "tokens a pass", f"{done.tokens_per_pass:.2f}", predicted, seconds
+    if expected and expected.plain_tpot_s and state.tpot_s:
+        plain = f"over {format_tokens_rate(1 / expected.plain_tpot_s)} without drafts"
+        gained, promised = (f"x {expected.plain_tpot_s / tpot_s:.2f}" for tpot_s in (state.tpot_s, expected.tpot_s))
+        yield "gained", gained, promised, plain
     if done.acceptance is not None:
         yield "drafts accepted", f"{done.acceptance:.0%}", "", acceptance_text(done, MOST_PLACES)
 

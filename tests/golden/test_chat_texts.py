@@ -68,6 +68,11 @@ def drafted():
     return fold(*events, Finished(7.2, FinishReason.LENGTH))
 
 
+def drafted_by_plan():
+    """The same, with what the plan said of it."""
+    return apply(drafted(), Expected(7.2, 1.1, 0.8, {"disk": GIB}, {"cpu": 2400 * MIB}, 3.4, 2.0))
+
+
 def resident():
     """Reads nothing after the first pass."""
     tokens = [Token(0.2 + 0.004 * index, 1, "a") for index in range(300)]
@@ -80,6 +85,7 @@ CASES = {
     "stats_gpu": lambda: stats_text(on_gpu()),
     "stats_resident": lambda: stats_text(resident()),
     "stats_drafted": lambda: stats_text(drafted()),
+    "stats_gained": lambda: stats_text(drafted_by_plan()),
     "stats_one_token": lambda: stats_text(fold(Accepted(0.0, 8, 0), Token(0.5, 1, "a"))),
     "stats_nothing": lambda: stats_text(MetricsState()),
     "status_streamed": lambda: status_text(streamed()),

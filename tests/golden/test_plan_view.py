@@ -13,7 +13,7 @@ from tiny_spec import model
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.planner.compare import Comparison
 from llmrun.planner.memory import account, rings
-from llmrun.planner.plan import Busy, Certificate, Placement, Plan, Prediction
+from llmrun.planner.plan import Busy, Certificate, Drafting, Placement, Plan, Prediction
 from llmrun.planner.what_if import Change, WhatIf
 from llmrun.settings import Budget, Workload
 from llmrun.tui.plan_view import show_plan
@@ -101,6 +101,24 @@ def eight() -> tuple[ModelSpec, Plan]:
     return spec, plan
 
 
+def drafting() -> tuple[ModelSpec, Plan]:
+    """The same, with copies of what is streamed."""
+    spec, plan = eight()
+    placements = [
+        replace(one, substitute="q4") if one.home == "disk" and one.unit != "embedding" else one
+        for one in plan.placements
+    ]
+    drafts = Drafting(8, 0.8, 1.2, 4.1, 6.5, 1.94)
+    prediction = replace(
+        plan.prediction,
+        tpot_s=4.1 / drafts.tokens_per_pass,
+        bytes_per_token={"cpu": 2 * GIB, "disk": GIB},
+        busy=(Busy("disk", 0.9), Busy("cpu", 0.6)),
+        drafting=drafts,
+    )
+    return spec, _plan(spec, placements, Budget(13 * GIB), prediction, plan.certificate)
+
+
 def comparisons() -> list[Comparison]:
     _, plan = large()
     slower = replace(plan, certificate=Certificate("total", 812.0, 637.2, 7, 1))
@@ -135,6 +153,7 @@ CASES = {
     "plan_why": lambda stream: show_plan(stream, *large(), WORKSTATION, comparisons(), what_ifs()),
     "plan_resident": lambda stream: show_plan(stream, *resident(), LAPTOP),
     "plan_laptop": lambda stream: show_plan(stream, *eight(), LAPTOP),
+    "plan_drafts": lambda stream: show_plan(stream, *drafting(), LAPTOP, None, what_ifs()),
     "plan_by_hand": lambda stream: show_plan(stream, *by_hand(), LAPTOP),
 }
 

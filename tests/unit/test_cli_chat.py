@@ -59,7 +59,14 @@ def test_json_is_one_object_with_the_figures(capsys):
     assert value["model"]["name"] == "fake:1b"
     assert value["predicted"] is None
     layer = value["plan"]["placements"][1]
-    assert layer == {"unit": "layer 0", "home": "disk", "device": "cpu", "prompt_device": None, "kept": None}
+    assert layer == {
+        "unit": "layer 0",
+        "home": "disk",
+        "device": "cpu",
+        "prompt_device": None,
+        "kept": None,
+        "substitute": None,
+    }
 
 
 def test_interrupted_answer_is_kept(capsys):
@@ -140,13 +147,13 @@ def test_every_option_arrives(monkeypatch, capsys):
     assert capsys.readouterr().out == "Paris. \n"
 
 
-@pytest.mark.parametrize("how", ["self", "some/model"])
+@pytest.mark.parametrize("how", ["selve", "some/model"])
 def test_a_drafter_that_there_is_not_is_refused_before_the_model_is_looked_for(capsys, how):
     assert main(["chat", "/nowhere", "-p", "x", "--speculate", how]) == 2
     said = capsys.readouterr().err
     assert "error: bad-option" in said
     assert how in said
-    assert "hint: `--speculate ngram`" in said
+    assert "hint: one of auto, off, self, ngram" in said
 
 
 def test_environment_gives_what_the_line_does_not(monkeypatch, capsys):

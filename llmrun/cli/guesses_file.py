@@ -1,0 +1,60 @@
+"""How often guesses by substitutes were right, kept for each model in the cache folder: later plans reckon with it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrun.cli.plans_folder import write_whole
+from llmrun.settings import cache_folder
+
+if TYPE_CHECKING:
+    from llmrun.checkpoint.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+
+PRIOR_GUESSES = 50
+"""So many weighs what is taken of a model of which nothing is known."""
+
+MOST_GUESSES = 2000
+"""Older ones fade."""
+
+
+def known_acceptance(spec: ModelSpec) -> float:
+    """The share of guesses that are taken to be right, by what was seen of this model."""
+    from llmrun.planner.drafting import ACCEPTANCE
+
+    right, tried = _read(_path(spec))
+    return (right + PRIOR_GUESSES * ACCEPTANCE) / (tried + PRIOR_GUESSES)
+
+
+def keep_guesses(spec: ModelSpec, right: int, tried: int) -> None:
+    """Add what a run saw; nothing is kept where the cache folder cannot be written."""
+    if not tried:
+        return
+    path = _path(spec)
+    before_right, before_tried = _read(path)
+    fade = min(1.0, max(0, MOST_GUESSES - tried) / before_tried) if before_tried else 0.0
+    value = {"schema": SCHEMA_VERSION, "right": right + fade * before_right, "tried": tried + fade * before_tried}
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(value) + "\n")
+
+
+def _path(spec: ModelSpec) -> Path:
+    from llmrun.checkpoint.fingerprint import fingerprint
+    from llmrun.planner.drafting import SUBSTITUTE
+
+    return cache_folder() / "guesses" / f"{fingerprint(spec)}-{SUBSTITUTE}.json"
+
+
+def _read(path: Path) -> tuple[float, float]:
+    """(right, tried); nothing where the file is missing or no such thing."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        right, tried = float(value["right"]), float(value["tried"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0.0, 0.0
+    return (right, tried) if value.get("schema") == SCHEMA_VERSION and 0 <= right <= tried < 1e9 else (0.0, 0.0)
