@@ -116,9 +116,7 @@ def in_brief(notes: Sequence[str]) -> Sequence[str]:
         return notes
     cause = next((note for note in notes if note.startswith(BUSY)), "")
     rest = len(notes) - bool(cause)
-    said = (
-        f"{rest} figures are missing, cautious ones stand in; `llmrun inspect --refresh` tells which"
-    )
+    said = f"{rest} figures are missing, cautious ones stand in; `llmrun inspect --refresh` tells which"
     return (said, cause) if cause else (said,)
 
 
