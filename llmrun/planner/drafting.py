@@ -44,7 +44,7 @@ class Guesses:
 
 def lengths_to(most: int) -> tuple[int, ...]:
     """Lengths to weigh: few, since neighbours hardly differ."""
-    return tuple(sorted({min(most, k) for k in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 255)}))
+    return tuple(sorted({min(most, k) for k in (1, 2, 3, 4, 5, 7, 9, 11, 15, 23, 31, 63, 127, 255)}))
 
 
 def can_substitute(spec: ModelSpec, precision: Precision) -> bool:
