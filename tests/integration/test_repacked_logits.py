@@ -40,7 +40,7 @@ def test_logits_are_those_of_the_integers(kind: str, tmp_path: Path, monkeypatch
     tokens = some_tokens(20)
     expected = reference_logits(model, tokens)
     error = ((run_sequential(spec, tokens) - expected).norm() / expected.norm()).item()
-    assert error < 0.01, error
+    assert error < (0.02 if kind == "BF16" else 0.01), error  # a prompt meets bf16 weights in bf16
     again = resolve(str(folder), notify=told.append)
     assert again.origin is Origin.REPACKED
     n_lines = len(told)
