@@ -16,7 +16,7 @@ from llmrun.checkpoint import read_spec
 from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.passes import Speculation, plain_tokens
-from llmrun.engine.speculation.self_draft import SelfDrafter
+from llmrun.engine.speculation.self_draft import LESS, MORE, SelfDrafter
 from llmrun.engine.start import start_engine
 from llmrun.errors import Interrupted
 from llmrun.events import LayerDone, Speculated
@@ -141,3 +141,20 @@ def test_an_engine_does_so_where_the_plan_has_copies(folder: Path, settings: dic
             assert 0 <= right_ <= tried
             assert bool(tried) == any(isinstance(event, Speculated) and event.drafted for event in events)
     assert found[0] == found[1] == found[2]
+
+
+def test_how_sure_a_guess_has_to_be_follows_what_came_of_it(folder: Path) -> None:
+    spec = read_spec(folder)
+    with opened(spec, plan_of(spec, letters_for(spec, "dRsRssRsR"), WORKLOAD)) as (forward, cache, _):
+        logits = forward.decode(int(forward.prefill(PROMPT).argmax()))
+        tokens = [*cache.tokens, int(logits.argmax())]
+        drafter = SelfDrafter(forward, forward._residency, cache, sampler(), reach=0.001)
+        first = drafter.draft(tokens, 12).tokens
+        assert 0 < len(first) < 12
+        wrong = [*tokens, first[0] + 1]
+        right = [*tokens, *first, 5]
+        for after, change in ((right, LESS), (wrong, MORE)):
+            again = SelfDrafter(forward, forward._residency, cache, sampler(), reach=0.001)
+            assert again.draft(tokens, 12).tokens == first
+            again._learn(after)
+            assert again._reach == 0.001 * change
