@@ -12,6 +12,7 @@ import torch
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.models.skeleton import Skeleton
+from llmrun.models.unit_module import FIRST_LAYER
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
 
@@ -45,20 +46,27 @@ class Forward:
         """As ``prefill``, after one more token, with every unit on the device that the plan has for tokens."""
         return self.verify([token])[-1]
 
-    def verify(self, tokens: Sequence[int]) -> torch.Tensor:
+    def verify(self, tokens: Sequence[int], sees: torch.Tensor | None = None) -> torch.Tensor:
         """As ``decode``, the logits ``(T, V)`` after each of several tokens, of which there are no more than a chunk.
 
-        All of them are then in the cache; ``KVCache.rewind`` takes back any but the first.
+        All of them are then in the cache; ``KVCache.rewind`` takes back any but the first, ``KVCache.keep`` any others.
+
+        Args:
+            sees: of tokens in a tree, which of the last ``R`` each attends to, ``(T, R)``: of these ``T`` and of
+                ``R - T`` in the cache before them; each does to all that came earlier, and stands as many places after
+                that as it sees tokens of the tree. Only where the cache ``branches``.
         """
         assert len(tokens) <= self._chunk_tokens, "no draft is longer than a chunk"
-        return self._run(tokens, keep=len(tokens), prefill=False)
+        return self._run(tokens, keep=len(tokens), prefill=False, sees=sees)
 
-    def _run(self, tokens: Sequence[int], *, keep: int, prefill: bool) -> torch.Tensor:
+    def _run(
+        self, tokens: Sequence[int], *, keep: int, prefill: bool, sees: torch.Tensor | None = None
+    ) -> torch.Tensor:
         try:
             self._residency.begin(prefill=prefill)
             self._bind_rest()
             whole = len(tokens) <= self._chunk_tokens
-            logits = self._model(tokens, keep) if whole else self._layer_by_layer(tokens)
+            logits = self._model(tokens, keep, sees) if whole else self._layer_by_layer(tokens)
         except BaseException:
             self._skeleton.gate.open()
             self._cache.rewind(len(self._cache.tokens))
@@ -67,12 +75,28 @@ class Forward:
         self._cache.append(tokens)
         return logits[0].float().cpu()
 
-    def _model(self, tokens: Sequence[int], keep: int = 1) -> torch.Tensor:
+    def _model(self, tokens: Sequence[int], keep: int = 1, sees: torch.Tensor | None = None) -> torch.Tensor:
         output = self._skeleton.model(
-            input_ids=torch.tensor([tokens]), past_key_values=self._cache, use_cache=True, logits_to_keep=keep
+            input_ids=torch.tensor([tokens]),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=keep,
+            **({} if sees is None else self._in_tree(sees)),
         )
         logits: torch.Tensor = output.logits
         return logits
+
+    def _in_tree(self, sees: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What transformers takes as it is: a mask ``(1, 1, T, S)``, true where a token attends; places ``(1, T)``."""
+        assert self._cache.branches, "where a window moves drafts are chains"
+        count, in_tree = sees.shape
+        if count == 1 and bool(sees.all()):
+            return {}  # one after the other, as ever
+        before = self._cache.position.tokens + count - in_tree
+        mask = torch.cat([sees.new_ones(count, before), sees], dim=1)
+        places = before + sees.sum(-1) - 1
+        device = self._residency.device(FIRST_LAYER)
+        return {"attention_mask": mask[None, None].to(device), "position_ids": places[None].to(device)}
 
     def _layer_by_layer(self, tokens: Sequence[int]) -> torch.Tensor:
         gate = self._skeleton.gate

@@ -7,7 +7,7 @@ Repetition penalty, then, when sampling, temperature, top-k, top-p and min-p: as
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -99,6 +99,25 @@ class Sampler:
         other._generator = torch.Generator()
         other._generator.set_state(self._generator.get_state())
         return other
+
+    def leanings(self, logits: torch.Tensor, past_ids: Sequence[int], noise: torch.Tensor) -> torch.Tensor:
+        """``(V,)`` in fp32 on the CPU, of which ``next`` takes the greatest where that noise is in its draw.
+
+        Raises:
+            CheckpointError: ``bad-logits``.
+        """
+        return self._scores(logits, past_ids).log_softmax(-1).cpu() + noise
+
+    def noise_ahead(self) -> Callable[[int], torch.Tensor]:
+        """Gives, call after call, the noise of the draws that come next, without drawing: for ``V`` tokens ``(V,)``.
+
+        torch draws a token as the argmax of p / e with e from an exponential distribution; this is -log(e). Greedily
+        there is none: zeros.
+        """
+        generator = self.ahead()._generator
+        if self.greedy:
+            return torch.zeros
+        return lambda size: -torch.empty(size).exponential_(generator=generator).log()
 
     def _scores(self, logits: torch.Tensor, past_ids: Sequence[int]) -> torch.Tensor:
         scores = logits.detach().to(torch.float32, copy=True)[None]

@@ -139,6 +139,11 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         """Whether a pass may go on after the first ``tokens`` tokens."""
         return True
 
+    def gather(self, start: int, places: Sequence[int]) -> None:
+        """Let the tokens at ``places``, which go up from ``start`` on or later, come to ``start`` and after it."""
+        for memory in (self.keys, self.values):
+            memory[:, :, start : start + len(places)] = memory[:, :, list(places)]
+
 
 class SlidingLayer(FullLayer):
     """A layer with a sliding window: the last tokens move to the front when the end of its memory is reached."""
@@ -224,6 +229,17 @@ class KVCache(Cache):  # type: ignore[misc]
         self.rewind(common)
         return common
 
+    @property
+    def branches(self) -> bool:
+        """Whether tokens of a pass may be those of a tree: the model takes any mask, and no window moves."""
+        return self.position.as_stored and not any(layer.is_sliding for layer in self.layers)
+
+    @property
+    def room_tokens(self) -> int:
+        """Tokens that there is room for yet."""
+        capacity_tokens: int = min(layer.get_max_length() for layer in self.layers)
+        return capacity_tokens - len(self.tokens)
+
     @contextmanager
     def drafting(self) -> Iterator[None]:
         """Passes within may append up to a chunk of tokens, one after the other; at the end they are all taken back.
@@ -245,6 +261,21 @@ class KVCache(Cache):  # type: ignore[misc]
         """
         del self.tokens[tokens:]
         self.position.tokens = tokens
+
+    def keep(self, start: int, path: Sequence[int]) -> None:
+        """Forget what came after the first ``start`` tokens, but for those at ``path``: places from there on, going up.
+
+        They come one after the other. Others than the first few only where the cache ``branches``.
+        """
+        places = [start + step for step in path]
+        first = next((i for i, place in enumerate(places, start) if i != place), None)
+        if first is not None:
+            assert self.branches, "in a chain what is kept comes first"
+            moved = places[first - start :]
+            for layer in self.layers:
+                layer.gather(first, moved)
+            self.tokens[first : first + len(moved)] = [self.tokens[place] for place in moved]
+        self.rewind(start + len(places))
 
     def append(self, tokens: Sequence[int]) -> None:
         """The pass over ``tokens`` is complete in every layer."""

@@ -177,3 +177,81 @@ def test_greedy_probabilities_are_certain() -> None:
     draft = Draft((int(OTHER(PROMPT).argmax()),), OTHER(PROMPT).softmax(-1)[None])
     rows = torch.stack([TARGET(PROMPT)] * 2)
     assert accept(draft, rows, PROMPT, greedy)[0] == int(TARGET(PROMPT).argmax())
+
+
+BUSH = (-1, -1, -1, 0, 0, 1, 1, 3)
+"""Three guesses for the first place, two after the first and the second of them, one more."""
+
+
+def bush(drafting: Model, tokens: Sequence[int], chooser: Sampler) -> Draft:
+    """A tree of that form from a drafting model, with the noise that is to come."""
+    found: list[int] = []
+    next_noise = chooser.noise_ahead()
+    noise = [next_noise(V) for _ in range(LENGTH)]
+    for index, parent in enumerate(BUSH):
+        way: list[int] = []
+        node = parent
+        while node >= 0:
+            way.insert(0, found[node])
+            node = BUSH[node]
+        past = [*tokens, *way]
+        order = chooser.leanings(drafting(past), past, noise[len(way)]).argsort(descending=True).tolist()
+        found.append(order[BUSH[:index].count(parent)])
+    return Draft(tuple(found), parents=BUSH)
+
+
+def tree_answer(drafting: Model | None, chooser: Sampler, count: int) -> tuple[list[int], int]:
+    """Tokens of the target after the prompt, and how many passes over it they took."""
+    tokens, passes = list(PROMPT), 0
+    while len(tokens) - len(PROMPT) < count:
+        draft = bush(drafting, tokens, chooser) if drafting else Draft()
+        found = [TARGET(tokens)]
+        for index in range(len(draft.tokens)):
+            way = [i for i in range(len(draft.tokens)) if draft.sees[index + 1, i + 1]]
+            found.append(TARGET([*tokens, *(draft.tokens[i] for i in way)]))
+        tokens += accept(draft, torch.stack(found), tokens, chooser)
+        passes += 1
+    return tokens[len(PROMPT) : len(PROMPT) + count], passes
+
+
+def test_tokens_drawn_along_a_tree_are_distributed_as_the_models_own() -> None:
+    chooser = sampler(None)
+    chooser._generator.manual_seed(5)
+    answers = [tree_answer(OTHER, chooser, LENGTH)[0] for _ in range(N)]
+    assert pvalue(answers, expected()) > 0.001
+
+
+@pytest.mark.parametrize("drafting", [TARGET, MIXED, OTHER], ids=["perfect", "good", "bad"])
+@pytest.mark.parametrize("options", [{"seed": 3}, {"temperature": 0.0}, {"seed": 4, "repetition_penalty": 1.7}])
+def test_with_trees_too_the_text_is_that_of_a_run_without(drafting: Model, options: dict[str, float]) -> None:
+    own, drafted = (tree_answer(each, sampler(**options), 40) for each in (None, drafting))  # type: ignore[arg-type]
+    assert own[0] == drafted[0]
+    assert own[1] == 40 > drafted[1]
+    assert drafted[1] <= (10 if drafting is TARGET else 30)  # a perfect one: all that comes first at its places
+
+
+def test_the_walk_goes_on_in_the_guess_that_was_chosen() -> None:
+    draft = Draft((5, 6, 7, 8, 8), parents=(-1, -1, 0, 1, 0))
+    for script, path in (([6, 8, 2], [1, 3]), ([5, 8, 2], [0, 4]), ([5, 6, 2], [0]), ([9, 2], [])):
+        chosen = accept(draft, torch.zeros(6, V), [], Script(script))
+        assert chosen == script[: len(path) + 1]
+        assert draft.path(chosen[:-1]) == path
+    assert draft.depth == 2
+    assert draft.sees.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0],
+        [1, 0, 1, 0, 1, 0],
+        [1, 1, 0, 0, 0, 1],
+    ]
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"seed": 3}, {"seed": 4, "top_k": 2, "temperature": 0.5}])
+def test_leanings_say_what_will_be_drawn(options: dict[str, float]) -> None:
+    chooser = sampler(**options)  # type: ignore[arg-type]
+    next_noise = chooser.noise_ahead()
+    for tokens in product(range(V), repeat=3):
+        row = TARGET(tokens)
+        leaning = int(chooser.leanings(row, [], next_noise(V)).argmax())
+        assert leaning == chooser.next(row, [])

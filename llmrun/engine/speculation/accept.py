@@ -1,9 +1,10 @@
 """How much of a draft is taken, so that the answer is the model's own.
 
-Where the drafter says no probabilities, the model chooses at each place as it would have without a draft, and the draft
-holds as long as it has guessed that. Greedily this is the longest prefix of the model's own answer. In sampling it is
-the rule below for a draft that is certain of its token (taken with probability p, and otherwise another one by what is
-left of p), with the draws of a run without drafts: so a seed gives the same text with any draft and with none.
+Where the drafter says no probabilities, the model chooses at each place as it would have without a draft, and goes on
+from the guess that is what it chose, as long as there is one. Greedily this is the longest prefix of the model's own
+answer. In sampling it is, of a chain, the rule below for a draft that is certain of its token (taken with probability
+p, and otherwise another one by what is left of p), with the draws of a run without drafts: so a seed gives the same
+text with any draft, chain or tree, and with none.
 
 Where the draft was drawn from q and the model would draw from p, a token x is taken with probability
 min(1, p(x) / q(x)) and else drawn anew from max(0, p - q), scaled to 1. What comes out is then distributed as p
@@ -26,7 +27,7 @@ def accept(draft: Draft, logits: torch.Tensor, past_ids: Sequence[int], chooser:
 
     Args:
         draft: ``k`` tokens.
-        logits: ``(k + 1, V)``, the model's after ``past_ids`` and after each token of the draft.
+        logits: ``(k + 1, V)``, the model's after ``past_ids`` and after each token of the draft, where that stands.
         past_ids: prompt and answer so far.
         chooser: of this answer; a ``Sampler`` where the draft has probabilities.
 
@@ -41,10 +42,10 @@ def accept(draft: Draft, logits: torch.Tensor, past_ids: Sequence[int], chooser:
 
 def _as_chosen(draft: Draft, logits: torch.Tensor, past_ids: Sequence[int], chooser: Chooser) -> list[int]:
     chosen: list[int] = []
-    for row, guess in zip(logits, (*draft.tokens, None), strict=True):
-        chosen.append(chooser.next(row, [*past_ids, *chosen]))
-        if chosen[-1] != guess:
-            break
+    guess: int | None = -1
+    while guess is not None:
+        chosen.append(chooser.next(logits[guess + 1], [*past_ids, *chosen]))
+        guess = draft.after(guess, chosen[-1])
     return chosen
 
 

@@ -1,13 +1,10 @@
-"""What a drafter is: it guesses the tokens that come next, and is believed only as far as the model agrees.
-
-A draft is a chain today. A tree of tokens would be a ``Draft`` with the parent of each token beside it, verified by a
-pass with a mask of ancestors; what drafts and what decides how much is drafted would not change.
-"""
+"""What a drafter is: it guesses the tokens that come next, and is believed only as far as the model agrees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -17,16 +14,55 @@ from llmrun.engine.sampling import Sampler
 
 @dataclass(frozen=True)
 class Draft:
-    """Tokens that may come next, one after the other.
+    """Tokens that may come next: a chain, one after the other, or a tree, with several guesses for one place.
 
     Attributes:
-        tokens: ``k`` of them.
+        tokens: ``k`` of them, each after the one that it follows.
         probabilities: ``(k, V)`` in fp32 on the CPU, what each token was drawn from; ``None`` where a token counts if
             the model's own choice is the same: for guesses that were not drawn, or drawn with the model's own noise.
+        parents: of a tree: for each token the index of the one that it follows, or -1, the last of the text; those that
+            follow the same one differ. ``None``: a chain, where it is the one before.
     """
 
     tokens: tuple[int, ...] = ()
     probabilities: torch.Tensor | None = None
+    parents: tuple[int, ...] | None = None
+
+    @property
+    def depth(self) -> int:
+        """Places after the text that are guessed at."""
+        return len(self.tokens) if self.parents is None else int(self.sees.sum(-1).max()) - 1
+
+    @cached_property
+    def sees(self) -> torch.Tensor:
+        """Whether each of the last token of the text and these attends to each of them: ``(k + 1, k + 1)``.
+
+        That is to itself and to what it comes after (tree attention, Miao et al. 2023, arXiv 2305.09781).
+        """
+        sees = torch.eye(len(self.tokens) + 1, dtype=torch.bool)
+        for row, parent in enumerate(self._parents(), 1):
+            sees[row] |= sees[parent + 1]
+        return sees
+
+    def path(self, tokens: Sequence[int]) -> list[int]:
+        """The indices of ``tokens``, which follow the text one after the other, as far as they were guessed."""
+        path: list[int] = []
+        for token in tokens:
+            node = self.after(path[-1] if path else -1, token)
+            if node is None:
+                break
+            path.append(node)
+        return path
+
+    def after(self, node: int, token: int) -> int | None:
+        """The index of ``token`` right after the one at ``node`` (-1: after the text); ``None``: it was not guessed."""
+        if self.parents is None:
+            return node + 1 if self.tokens[node + 1 : node + 2] == (token,) else None
+        guesses = enumerate(zip(self.parents, self.tokens, strict=True))
+        return next((index for index, guess in guesses if guess == (node, token)), None)
+
+    def _parents(self) -> Sequence[int]:
+        return range(-1, len(self.tokens) - 1) if self.parents is None else self.parents
 
 
 NOTHING = Draft()
@@ -36,7 +72,7 @@ class Drafter(Protocol):
     """Guesses for one answer."""
 
     def draft(self, tokens: Sequence[int], count: int) -> Draft:
-        """At most ``count`` tokens, which is 1 or more, that may follow ``tokens``: the prompt and the answer so far.
+        """Guesses for at most ``count`` places, which is 1 or more, after ``tokens``: the prompt and the answer so far.
 
         From call to call ``tokens`` only grows. The KV cache, which lacks the last of them, is afterwards what it was.
         """

@@ -60,11 +60,12 @@ class Speculation:
         length = min(self._shape.length(), most_drafted)
         draft = drafter.draft(past, length) if length > 0 else NOTHING
         drafted_s = time.monotonic()
-        logits = self._forward.verify([past[-1], *draft.tokens])
+        logits = self._forward.verify([past[-1], *draft.tokens], None if draft.parents is None else draft.sees)
         chosen = accept(draft, logits, past, chooser)
-        self._cache.rewind(len(past) + len(chosen) - 1)
+        right = draft.path(chosen[:-1])
+        self._cache.keep(len(past), right)
         done_s = time.monotonic()
-        pass_ = Speculated(done_s, len(draft.tokens), len(chosen) - 1, drafted_s - began_s, done_s - drafted_s)
+        pass_ = Speculated(done_s, draft.depth, len(right), drafted_s - began_s, done_s - drafted_s)
         if draft.tokens:
             self.right += pass_.accepted
             self.tried += pass_.accepted + (pass_.accepted < length)
