@@ -58,8 +58,8 @@ SIGNATURES = {  # name: what it returns, what it takes
     "llmrun_pool_new": (c_void_p, [c_int]),
     "llmrun_pool_free": (None, [c_void_p]),
     "llmrun_pool_threads": (c_int, [c_void_p]),
-    "llmrun_linear": (c_int, [c_void_p, POINTER(Matrix), c_void_p, c_long, c_void_p]),
-    "llmrun_linear_fine": (c_int, [c_void_p, POINTER(Matrix), c_void_p, c_long, c_void_p]),
+    "llmrun_linear": (c_int, [c_void_p, c_void_p, c_void_p, c_long, c_void_p]),  # an address costs less than a pointer
+    "llmrun_linear_fine": (c_int, [c_void_p, c_void_p, c_void_p, c_long, c_void_p]),
     "llmrun_floats": (c_int, [c_void_p, POINTER(Matrix), c_void_p]),
     "llmrun_dequantise": (c_int, [c_int, c_void_p, c_long, c_void_p]),
     "llmrun_round": (c_int, [c_void_p, POINTER(Matrix), c_int, c_void_p]),

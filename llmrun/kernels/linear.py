@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 
 import torch
 
@@ -61,24 +62,34 @@ class Kernels:
         scales: Scales | None = None,
         fine: bool = False,
     ) -> torch.Tensor:
-        """`x @ W.T`: `(T, columns)` fp32 by `(rows, row_bytes)` of uint8 to `(T, rows)` fp32.
+        """The `product` of `x` by a weight that is multiplied by once.
 
-        Formats of integers round `x` to int8 in groups of 32, or with `fine` to 16 bits in twice the operations. Rows
-        of `weight` may lie apart, but not within. Of the formats F8_E4M3 alone may have `scales`.
+        Raises:
+            ValueError: shapes, dtypes or layout are others than `product` says.
+            MemoryError: no memory for the threads' workspaces.
+        """
+        return self.product(weight, fmt, columns, scales=scales, fine=fine)(x)
+
+    def product(
+        self,
+        weight: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        *,
+        scales: Scales | None = None,
+        fine: bool = False,
+    ) -> Product:
+        """`x @ W.T` as a function of `x`: `(..., columns)` to `(..., rows)`, contiguous fp32.
+
+        `weight` is `(rows, row_bytes)` of uint8, of which rows may lie apart, but not within. Formats of integers round
+        `x` to int8 in groups of 32, or with `fine` to 16 bits in twice the operations. Of the formats F8_E4M3 alone may
+        have `scales`.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
-            MemoryError: no memory for the threads' workspaces.
         """
-        if x.dtype != torch.float32 or x.shape[1:] != (columns,) or not x.is_contiguous() or x.device.type != "cpu":
-            raise ValueError(f"activations must be contiguous fp32 (T, {columns}), not {x.dtype} {tuple(x.shape)}")
-        y = x.new_empty(x.shape[0], weight.shape[0])
-        matrix = _matrix(weight, fmt, columns, scales)
-        if y.numel():
-            product = self._functions.llmrun_linear_fine if fine else self._functions.llmrun_linear
-            with self._lock:
-                self._check(product(self._pool, ctypes.byref(matrix), x.data_ptr(), x.shape[0], y.data_ptr()))
-        return y
+        function = self._functions.llmrun_linear_fine if fine else self._functions.llmrun_linear
+        return Product(self, function, _matrix(weight, fmt, columns, scales), (weight, scales))
 
     def floats(
         self,
@@ -219,3 +230,32 @@ def _matrix(weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scale
         matrix.scales, matrix.block_rows = scales.values.data_ptr(), scales.block_rows
         matrix.block_columns = scales.block_columns
     return matrix
+
+
+class Product:
+    """`Kernels.product`: all that can be checked without `x` was checked once, for a token is hundreds of calls.
+
+    Raises (when called):
+        ValueError: `x` has another shape, dtype or layout, or the kernels are closed.
+        MemoryError: no memory for the threads' workspaces.
+    """
+
+    def __init__(self, kernels: Kernels, function: Callable[..., int], matrix: Matrix, memory: object) -> None:
+        self._kernels = kernels
+        self._function = function
+        self._matrix = matrix
+        self._at = ctypes.addressof(matrix)
+        self._memory = memory  # that the matrix points to
+        self._rows: int = matrix.rows
+        self._columns: int = matrix.columns
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
+        shape, columns, kernels = x.shape, self._columns, self._kernels
+        if x.dtype is not torch.float32 or shape[-1] != columns or not x.is_contiguous() or not x.is_cpu:
+            raise ValueError(f"activations must be contiguous fp32 (..., {columns}), not {x.dtype} {tuple(shape)}")
+        y = x.new_empty((*shape[:-1], self._rows))
+        if self._rows and (tokens := x.numel() // columns):
+            with kernels._lock:
+                status = self._function(kernels._pool, self._at, x.data_ptr(), tokens, y.data_ptr())
+            kernels._check(status)
+        return y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.functional import linear
 
 from llmrun.formats import WeightFormat
 from llmrun.kernels.library import chosen_library
-from llmrun.kernels.linear import Kernels
+from llmrun.kernels.linear import Kernels, Product
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
 from llmrun.kernels.scales import Scales
 
@@ -42,7 +43,14 @@ def multiply(
     scales: Scales | None = None,
     fine: bool = True,
 ) -> torch.Tensor:
-    """``states @ weights.T``: ``(T, columns)`` by ``(rows, row_bytes)`` bytes to ``(T, rows)``, in the dtype of states.
+    """``states @ weights.T`` by a weight that is multiplied by once, as ``Multiplication`` has it."""
+    return Multiplication(packed, fmt, columns, scales=scales, fine=fine)(states)
+
+
+class Multiplication:
+    """``states @ weights.T``: ``(..., columns)`` by ``(rows, row_bytes)`` bytes to ``(..., rows)``, in their dtype.
+
+    It looks up once what takes the states of one token, of which there are hundreds of products.
 
     Memory: the result; more than a few tokens of plain weights a tile of them as floats and its product as well.
 
@@ -51,16 +59,47 @@ def multiply(
         fine: on the CPU the states are rounded to 16 bits where the weights are integers, else to 8. More than a few
             tokens meet bf16 weights in bf16 either way, and floats of 8 bits unless it is fine.
     """
-    few = len(states) <= (FEW_TOKENS_F8 if fmt.name == "F8_E4M3" else FEW_TOKENS)
-    if states.device.type == "cpu" and states.dtype == torch.float32:
-        own = kernels(torch.get_num_threads())
-        if own and own.supports(fmt.name) and (few or not fmt.is_plain):
-            return own.linear(states.contiguous(), packed, fmt, columns, scales=scales, fine=fine)
-        if fmt.name == "BF16":
-            return _in_bf16(states, packed)
-        if fmt.name == "F8_E4M3" and not fine:
-            return by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()
-    return by_tiles(states, packed, fmt, columns, scales)
+
+    def __init__(
+        self,
+        packed: torch.Tensor,
+        fmt: WeightFormat,
+        columns: int,
+        *,
+        scales: Scales | None = None,
+        fine: bool = True,
+    ) -> None:
+        self._weight = packed, fmt, columns, scales
+        self._fine = fine
+        few = FEW_TOKENS_F8 if fmt.name == "F8_E4M3" else FEW_TOKENS
+        self._most = few * columns if fmt.is_plain else sys.maxsize  # numbers that the kernels take at once
+        self._threads = 0
+        self._own: Product | None = None
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
+        if states.is_cpu and states.dtype is torch.float32 and states.numel() <= self._most:
+            if self._threads != torch.get_num_threads():
+                self._prepare()
+            if self._own:
+                return self._own(states.contiguous())
+        packed, _, columns, _ = self._weight
+        return self._by_torch(states.reshape(-1, columns)).view(*states.shape[:-1], len(packed))
+
+    def _prepare(self) -> None:
+        packed, fmt, columns, scales = self._weight
+        self._threads = torch.get_num_threads()
+        own = kernels(self._threads)
+        known = own and own.supports(fmt.name)
+        self._own = own.product(packed, fmt, columns, scales=scales, fine=self._fine) if own and known else None
+
+    def _by_torch(self, states: torch.Tensor) -> torch.Tensor:
+        packed, fmt, columns, scales = self._weight
+        if states.is_cpu and states.dtype == torch.float32:
+            if fmt.name == "BF16":
+                return _in_bf16(states, packed)
+            if fmt.name == "F8_E4M3" and not self._fine:
+                return by_tiles(states.bfloat16(), packed, fmt, columns, scales).float()
+        return by_tiles(states, packed, fmt, columns, scales)
 
 
 def numbers(packed: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None = None) -> torch.Tensor:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import embedding, linear
 from torch.utils._pytree import tree_map
 
 from llmrun.formats import WeightFormat, weight_format
-from llmrun.kernels.multiply import multiply, numbers, plain
+from llmrun.kernels.multiply import Multiplication, numbers, plain
 from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.kernels.scales import Scales
 
@@ -58,8 +59,9 @@ def plain_weight(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def in_halves(values: torch.Tensor, head_dim: int) -> torch.Tensor:
     """Along the last dimension, pairs (x0 y0 x1 y1) of every head as halves (x0 x1 y0 y1)."""
-    pairs: torch.Tensor = values.unflatten(-1, (-1, head_dim // 2, 2))
-    return pairs.transpose(-1, -2).flatten(-3)
+    *others, columns = values.shape
+    pairs = values.view(*others, columns // head_dim, head_dim // 2, 2)
+    return pairs.transpose(-1, -2).reshape(values.shape)
 
 
 class PackedWeight(torch.Tensor):
@@ -80,6 +82,7 @@ class PackedWeight(torch.Tensor):
     paired_head_dim: int | None
     scales: Scales | None
     fine: bool
+    _times: Multiplication
 
     @staticmethod
     def __new__(  # noqa: D102 - the class says it
@@ -98,6 +101,7 @@ class PackedWeight(torch.Tensor):
         )
         weight.packed, weight.fmt, weight.paired_head_dim = packed, fmt, paired_head_dim
         weight.scales, weight.fine = scales, fine
+        weight._times = Multiplication(packed, fmt, columns, scales=scales, fine=fine)
         return weight
 
     @classmethod
@@ -109,13 +113,12 @@ class PackedWeight(torch.Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Products and rows are taken from the bytes; the rest goes its usual way."""
-        kwargs = kwargs or {}
-        if func is torch.nn.functional.linear and isinstance(args[1], cls):
-            return args[1]._linear(args[0], *args[2:], **kwargs)
-        if func is torch.nn.functional.embedding and isinstance(args[1], cls):
+        if func is linear and isinstance(args[1], cls):
+            return args[1]._linear(args[0], *args[2:], **(kwargs or {}))
+        if func is embedding and isinstance(args[1], cls):
             return args[1].numbers(args[0])
         with torch._C.DisableTorchFunctionSubclass():  # what comes of it is a plain tensor
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -148,11 +151,7 @@ class PackedWeight(torch.Tensor):
         return rows.view(*ids.shape, columns).to(self.dtype)
 
     def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        rows, columns = self.shape
-        product = multiply(
-            states.reshape(-1, columns), self.packed, self.fmt, columns, scales=self.scales, fine=self.fine
-        )
-        product = self._in_halves(product).view(*states.shape[:-1], rows)
+        product = self._in_halves(self._times(states))
         return product if bias is None else product + bias
 
     def _in_halves(self, product: torch.Tensor) -> torch.Tensor:

@@ -37,6 +37,10 @@ class WeightSource(Protocol):
     def dtype(self, unit: str) -> torch.dtype:
         """What the unit is computed in, in this kind of pass."""
 
+    @property
+    def only_cpu(self) -> bool:
+        """Whether the CPU computes every unit in every pass, so that no unit gets anything that lies elsewhere."""
+
 
 @dataclass
 class Gate:
@@ -112,19 +116,19 @@ class UnitModule(Wrapper):
         self._names = names
         self._source = source
         self._gate = gate
-        self._bound = False
+        self._bound: Mapping[str, torch.Tensor] | None = None  # what the module has by now
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         with self._source.acquire(self._unit) as weights:
-            device, dtype = self._source.device(self._unit), self._source.dtype(self._unit)
-            args, kwargs = move(args, device, dtype), move(kwargs, device, dtype)
-            permanent = self._source.is_permanent(self._unit)
-            if permanent and self._bound:
+            if not self._source.only_cpu:
+                device, dtype = self._source.device(self._unit), self._source.dtype(self._unit)
+                args, kwargs = move(args, device, dtype), move(kwargs, device, dtype)
+            if weights is self._bound:
                 return self.inner(*args, **kwargs)
             bound = {parameter: weights[name] for parameter, name in self._names.items()}
-            if permanent:
+            if self._source.is_permanent(self._unit):
                 self.inner.load_state_dict(bound, assign=True)
-                self._bound = True
+                self._bound = weights
                 return self.inner(*args, **kwargs)
             return functional_call(self.inner, bound, args, kwargs)
 

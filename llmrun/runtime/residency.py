@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -72,6 +72,7 @@ class Residency:
         for p in plan.placements:  # what no planner makes: the copiers would take bytes of the pass before
             assert p.prefill_device == p.device or (p.device == CPU and is_gpu(p.prefill_device)), p
         self._kinds_differ = any(p.prefill_device != p.device for p in plan.placements)
+        self._only_cpu = not any(is_gpu(device) for p in plan.placements for device in (p.device, p.prefill_device))
         self._prefill = True
         self._prefill_expected = True
         self._computed = [u.name for u in spec.units if u.kind in (UnitKind.LAYER, UnitKind.HEAD) and u.tensors]
@@ -80,7 +81,7 @@ class Residency:
         self._permanent: dict[str, dict[str, torch.Tensor]] = {}
         self._substitutes: dict[str, dict[str, torch.Tensor]] = {}
         self._drafting = False
-        self._held: dict[str, dict[str, torch.Tensor]] = {}
+        self._held: dict[str, Mapping[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
         self._reported = {"disk": 0, CPU: 0}
         self._told_s = 0.0
@@ -105,18 +106,30 @@ class Residency:
         if prefill:
             self._told = {}  # a new request is told the whole
 
-    @contextmanager
-    def acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
+    def acquire(self, unit: str) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
         """The tensors of a unit by their names in the checkpoint, on the device that computes it in this pass.
 
         A layer's KV cache is there too until the end.
         """
+        if (lasting := self._lasting(unit)) is not None and unit not in self._held:
+            return _Lasting(self, unit, lasting)
+        return self._acquire(unit)
+
+    @contextmanager
+    def _acquire(self, unit: str) -> Iterator[Mapping[str, torch.Tensor]]:
         if unit in self._held:
             self._check_cancelled()  # between the chunks of a long prompt
             yield self._held[unit]
             return
-        with self._weights(unit) as weights, self._cache.visit(unit, self._device_name(unit)):
-            yield weights
+        weights = self._wait_for(unit)
+        try:
+            with self._cache.visit(unit, self._device_name(unit)):
+                yield weights
+        finally:
+            self._release(unit)
+        self._done(unit)
+
+    def _done(self, unit: str) -> None:
         self._tell()
         if not self._drafting:
             self._emit(LayerDone(time.monotonic(), unit, self._device_name(unit)))
@@ -125,7 +138,7 @@ class Residency:
     def hold(self, unit: str) -> Iterator[None]:
         """Keep a unit acquired, so that several calls of its module use it before it goes."""
         with self.acquire(unit) as weights:
-            self._held[unit] = dict(weights)
+            self._held[unit] = weights
             try:
                 yield
             finally:
@@ -158,6 +171,11 @@ class Residency:
     def dtype(self, unit: str) -> torch.dtype:
         """What the unit is computed in, in this kind of pass."""
         return compute_dtype(self._spec, self._device_name(unit))
+
+    @property
+    def only_cpu(self) -> bool:
+        """Whether the CPU computes every unit in every pass."""
+        return self._only_cpu
 
     def rows(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(ids', weight)`` with ``weight[ids']`` the embeddings of ``ids``: the matrix, or the rows needed."""
@@ -209,22 +227,11 @@ class Residency:
         """The tensors of a unit that stay valid for good, where this kind of pass has such."""
         if self._drafting and unit in self._substitutes:
             return self._substitutes[unit]
-        return self._permanent.get(unit) if self._is_home(unit) else None
+        weights = self._permanent.get(unit)
+        return weights if not self._kinds_differ or self._is_home(unit) else None
 
     def _is_home(self, unit: str) -> bool:
         return self._placements[unit].home == self._device_name(unit)
-
-    @contextmanager
-    def _weights(self, unit: str) -> Iterator[dict[str, torch.Tensor]]:
-        if (lasting := self._lasting(unit)) is not None:
-            self._check_cancelled()
-            yield lasting
-            return
-        weights = self._wait_for(unit)
-        try:
-            yield weights
-        finally:
-            self._release(unit)
 
     def _check_cancelled(self) -> None:
         if self._cancel.is_set():
@@ -291,3 +298,20 @@ class Residency:
                 return views[self._spec.embedding.name]
             self._permanent[owner] = views
         return self._permanent[owner][self._spec.embedding.name]
+
+
+class _Lasting:
+    """A unit whose tensors stay, acquired: that has to cost next to nothing, as there are hundreds of them a second."""
+
+    def __init__(self, residency: Residency, unit: str, weights: Mapping[str, torch.Tensor]) -> None:
+        self._residency = residency
+        self._unit = unit
+        self._weights = weights
+
+    def __enter__(self) -> Mapping[str, torch.Tensor]:
+        self._residency._check_cancelled()
+        return self._weights
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._residency._done(self._unit)

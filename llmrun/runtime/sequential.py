@@ -49,6 +49,11 @@ class SequentialWeights:
         """As the CPU computes."""
         return torch.float32
 
+    @property
+    def only_cpu(self) -> bool:
+        """It computes everything."""
+        return True
+
 
 @torch.inference_mode()
 def run_sequential(spec: ModelSpec, tokens: Sequence[int]) -> torch.Tensor:

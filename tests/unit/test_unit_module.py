@@ -27,6 +27,8 @@ class OneMatrix:
     def device(self, unit: str) -> torch.device:
         return torch.device("cpu")
 
+    only_cpu = True
+
     def dtype(self, unit):
         return torch.float32
 
