@@ -18,6 +18,7 @@ class Workload:
 
     ``past_tokens`` are in the KV cache before the prompt: an earlier part of the conversation.
     ``draft_tokens``: the most that are drafted, and verified in one pass with the one before them.
+    ``draft_model_bytes``: of RAM that a model takes which drafts them, for this context.
     """
 
     context_tokens: int = DEFAULT_CONTEXT_TOKENS
@@ -27,6 +28,7 @@ class Workload:
     batch: int = 1
     prefill_chunk_tokens: int = DEFAULT_PREFILL_CHUNK_TOKENS
     draft_tokens: int = 0
+    draft_model_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class SamplingSettings:
 
 
 AUTO, OFF, SELF, NGRAM = "auto", "off", "self", "ngram"
+SPECULATE_WORDS = (AUTO, OFF, SELF, NGRAM)
 
 DEFAULT_DRAFT_TOKENS = 15
 """With the token before them 16, the most that the CPU multiplies by plain weights as they lie in one go."""
@@ -121,12 +124,17 @@ DEFAULT_DRAFT_TOKENS = 15
 class Speculating:
     """Whether tokens are drafted, to be verified several in a pass: the answer is the same.
 
-    ``method``: ``auto``, ``off``, ``self`` (the model in fewer bits drafts), ``ngram`` (the text so far does), or the
-    name of another model. ``draft_tokens``: a draft has no more.
+    ``method``: ``auto``, ``off``, ``self`` (the model in fewer bits drafts), ``ngram`` (the text so far does), or what
+    another model is called, which drafts then. ``draft_tokens``: a draft has no more.
     """
 
     method: str = AUTO
     draft_tokens: int = DEFAULT_DRAFT_TOKENS
+
+    @property
+    def model(self) -> str | None:
+        """The model that drafts, where another does."""
+        return None if self.method in SPECULATE_WORDS else self.method
 
 
 SPECULATE_AUTO, SPECULATE_OFF = Speculating(), Speculating(OFF)

@@ -36,6 +36,11 @@ def models(incomplete: str) -> list[str]:
     return _offer(incomplete, _aliases, _imported, _cached)
 
 
+def drafters(incomplete: str) -> list[str]:
+    """Offers what ``--speculate`` knows: its words, and models."""
+    return _offer(incomplete, lambda: ["auto", "off", "self", "ngram"], lambda: models(""))
+
+
 def removable(incomplete: str) -> list[str]:
     """Offers the models on this disk: those that ``llmrun rm`` would delete."""
     return _offer(incomplete, _local_aliases, _imported, _cached)

@@ -1,4 +1,7 @@
-"""How often guesses by substitutes were right, kept for each model in the cache folder: later plans reckon with it."""
+"""How often guesses were right, by substitutes or another model, kept in the cache folder: later plans reckon with it.
+
+A file for each model and what drafted for it.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,20 @@ MOST_GUESSES = 2000
 """Older ones fade."""
 
 
-def known_acceptance(spec: ModelSpec) -> float:
-    """The share of guesses that are taken to be right, by what was seen of this model."""
-    from llmrun.planner.drafting import ACCEPTANCE
+def known_acceptance(spec: ModelSpec, draft_model: ModelSpec | None = None) -> float:
+    """The share of guesses that are taken to be right, by what was seen; without a model, of substitutes."""
+    from llmrun.planner.drafting import ACCEPTANCE, MODEL_ACCEPTANCE
 
-    right, tried = _read(_path(spec))
-    return (right + PRIOR_GUESSES * ACCEPTANCE) / (tried + PRIOR_GUESSES)
+    right, tried = _read(_path(spec, draft_model))
+    prior = MODEL_ACCEPTANCE if draft_model else ACCEPTANCE
+    return (right + PRIOR_GUESSES * prior) / (tried + PRIOR_GUESSES)
 
 
-def keep_guesses(spec: ModelSpec, right: int, tried: int) -> None:
+def keep_guesses(spec: ModelSpec, right: int, tried: int, draft_model: ModelSpec | None = None) -> None:
     """Add what a run saw; nothing is kept where the cache folder cannot be written."""
     if not tried:
         return
-    path = _path(spec)
+    path = _path(spec, draft_model)
     before_right, before_tried = _read(path)
     fade = min(1.0, max(0, MOST_GUESSES - tried) / before_tried) if before_tried else 0.0
     value = {"schema": SCHEMA_VERSION, "right": right + fade * before_right, "tried": tried + fade * before_tried}
@@ -43,11 +47,12 @@ def keep_guesses(spec: ModelSpec, right: int, tried: int) -> None:
         write_whole(path, json.dumps(value) + "\n")
 
 
-def _path(spec: ModelSpec) -> Path:
+def _path(spec: ModelSpec, draft_model: ModelSpec | None) -> Path:
     from llmrun.checkpoint.fingerprint import fingerprint
     from llmrun.planner.drafting import SUBSTITUTE
 
-    return cache_folder() / "guesses" / f"{fingerprint(spec)}-{SUBSTITUTE}.json"
+    by = fingerprint(draft_model) if draft_model else SUBSTITUTE
+    return cache_folder() / "guesses" / f"{fingerprint(spec)}-{by}.json"
 
 
 def _read(path: Path) -> tuple[float, float]:

@@ -113,7 +113,7 @@ def with_substitutes(
     wanted = speculating.method in (AUTO, SELF) and machine.is_this_host and spec.is_local
     if not wanted or spec.nbytes < budget.ram_bytes or not can_substitute(spec, precision):
         return machine
-    own = _own_layer(spec, SUBSTITUTE, fine=False)
+    own = own_layer(spec, SUBSTITUTE, fine=False)
     return replace(machine, speeds=with_layers(machine.speeds, machine.profile, Path(spec.folder), notify, own))
 
 
@@ -136,10 +136,11 @@ def _own_layers(spec: ModelSpec, precision: Precision) -> Iterator[OwnLayers]:
     first = _first_layer(spec)
     for name in (None, *precision.kept_formats):
         if name is None or is_kept(spec, first, name):
-            yield _own_layer(spec, name, fine=precision.quality.fine)
+            yield own_layer(spec, name, fine=precision.quality.fine)
 
 
-def _own_layer(spec: ModelSpec, name: str | None, *, fine: bool) -> OwnLayers:
+def own_layer(spec: ModelSpec, name: str | None, *, fine: bool) -> OwnLayers:
+    """The layers of a model in that format, computed so, as they are measured: as the first of them is."""
     from llmrun.checkpoint.kept import kept_unit, layer_shape
     from llmrun.hardware.speeds import OwnLayers
 

@@ -19,9 +19,6 @@ from llmrun.settings import (
     AUTO,
     DEFAULT_CONTEXT_TOKENS,
     DEFAULT_DRAFT_TOKENS,
-    NGRAM,
-    OFF,
-    SELF,
     Budget,
     Precision,
     Quality,
@@ -86,8 +83,8 @@ def parse_precision(quality: str | None, format_name: str | None) -> Precision:
 
 
 def _refuse_speculation(name: str, how: object) -> None:
-    if how not in (AUTO, OFF, SELF, NGRAM):
-        raise UsageError("bad-option", f"--speculate {how}: no such way", hint="one of auto, off, self, ngram")
+    if not str(how).strip():
+        raise UsageError("bad-option", "--speculate is empty", hint="one of auto, off, self, ngram, or a model")
 
 
 def _refuse_sampling(name: str, value: object) -> None:
@@ -210,9 +207,10 @@ Speculate = Annotated[
         envvar="LLMRUN_SPECULATE",
         callback=_checked(_refuse_speculation),
         show_default=AUTO,
-        autocompletion=complete.choices(AUTO, OFF, SELF, NGRAM),
+        autocompletion=complete.drafters,
         help="Guess tokens and check several in one pass; the answer is the same. self: by a copy of what is read from "
-        "disk, in RAM in 4 bits; auto: so, where that is faster; ngram: what followed the same words before; off.",
+        "disk, in RAM in 4 bits; auto: so, where that is faster; ngram: what followed the same words before; off; or a "
+        "small model with the same tokenizer, named as MODEL is.",
     ),
 ]
 DraftTokens = Annotated[

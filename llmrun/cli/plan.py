@@ -14,6 +14,7 @@ import typer
 
 from llmrun.cli import options
 from llmrun.cli.apart import standard_output_apart
+from llmrun.cli.draft_model import described_draft_model, with_draft_model
 from llmrun.cli.guesses_file import known_acceptance
 from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine, with_substitutes
 from llmrun.cli.plans_folder import save_plan, write_whole
@@ -140,11 +141,13 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     workload = options.workload_within(spec, settings.context_tokens, settings.prompt_tokens, settings.new_tokens)
     check_context(spec, workload)
     tell_of_format(spec, settings.precision, notify)
+    drafts = described_draft_model(settings.speculating, spec, notify, trust_remote_code=settings.trust_remote_code)
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
     if not settings.dry_run:
         machine = with_substitutes(machine, spec, budget, settings.precision, settings.speculating, notify)
-    now = Situation(spec, workload, budget, machine.speeds)
+        machine = with_draft_model(machine, drafts, notify)
+    now = Situation(spec, workload, budget, machine.speeds, drafts)
     began_s = time.monotonic()
     report = PlanReport(spec, make(now, name), machine.words)
     notify(f"planned in {format_seconds(time.monotonic() - began_s)}")
@@ -201,7 +204,8 @@ def maker(settings: PlanSettings) -> Make:
                 planner_s=planner_s,
                 precision=settings.precision,
                 speculating=settings.speculating,
-                acceptance=known_acceptance(now.spec),
+                acceptance=known_acceptance(now.spec, now.draft_model),
+                draft_model=now.draft_model,
             )
 
     return make

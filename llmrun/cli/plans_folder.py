@@ -44,6 +44,7 @@ def saved_plan(
     *,
     precision: Precision = LOSSLESS,
     speculating: Speculating = SPECULATE_OFF,
+    draft_model: ModelSpec | None = None,
     planner: str | None = None,
     objective: str | None = None,
 ) -> tuple[Plan | None, str | None]:
@@ -52,6 +53,7 @@ def saved_plan(
     Args:
         precision: only a plan for this one.
         speculating: only a plan for such drafts.
+        draft_model: only one with memory for this model to draft.
         planner: only a plan by this one; ``None``: by any.
         objective: only a plan for this goal; ``None``: for any.
 
@@ -59,6 +61,7 @@ def saved_plan(
         (plan, what it is), or (None, why the saved one is not used), or (None, None): none was saved.
     """
     from llmrun.planner.check_plan import check_plan
+    from llmrun.planner.draft_model import counts
 
     path = saved_path(spec, hardware, context_tokens)
     if not path.is_file():
@@ -70,6 +73,8 @@ def saved_plan(
         return None, f"the saved plan is not used: {error.message}"
     if reason := _unfit(made, budget, precision, speculating, planner, objective):
         return None, f"the saved plan is not used: {reason}"
+    if draft_model and not counts(made, draft_model):
+        return None, f"the saved plan is not used: it was made for another {draft_model.name}"
     return plan, f"the plan that `llmrun plan` saved is used ({plan.planner})"
 
 

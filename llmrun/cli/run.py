@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.apart import standard_output_apart
+from llmrun.cli.draft_model import check_draft_model, draft_model, with_draft_model
 from llmrun.cli.guesses_file import keep_guesses, known_acceptance
 from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine, with_substitutes
 from llmrun.cli.options import workload_within
 from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
-from llmrun.settings import LOSSLESS, SPECULATE_AUTO, Budget, Precision, Quality, Speculating, Workload
+from llmrun.settings import AUTO, LOSSLESS, SPECULATE_AUTO, Budget, Precision, Quality, Speculating, Workload
+from llmrun.units import format_bytes
 
 if TYPE_CHECKING:
     from llmrun.checkpoint import ModelSpec
@@ -43,12 +45,13 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Planned:
-    """A model that is on this disk, and how it will be run on this machine."""
+    """A model that is on this disk, and how it will be run on this machine; ``draft_model`` drafts for it."""
 
     spec: ModelSpec
     machine: Machine
     budget: Budget
     plan: Plan
+    draft_model: ModelSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,26 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     from llmrun.planner.make import check_context
 
     _check_options(settings)
+    speculating = settings.speculating
     local = resolve(settings.model, notify=notify)
     trust = settings.trust_remote_code
     spec = runnable_spec(local, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
     workload = workload_within(spec, settings.context_tokens, None, None)
     check_context(spec, workload)
     tell_of_format(spec, settings.precision, notify)
+    drafts = draft_model(speculating, spec, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
     machine = this_machine(spec, notify, may_measure=True, precision=settings.precision)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
-    machine = with_substitutes(machine, spec, budget, settings.precision, settings.speculating, notify)
-    return Planned(spec, machine, budget, _plan(settings, spec, workload, machine, budget, notify))
+    machine = with_substitutes(machine, spec, budget, settings.precision, speculating, notify)
+    machine = with_draft_model(machine, drafts, notify)
+    plan = _plan(settings, spec, drafts, workload, machine, budget, notify)
+    if plan.speculating.model and speculating.method == AUTO:  # of a file
+        speculating = plan.speculating
+        drafts = draft_model(speculating, spec, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
+    if drafts:
+        _check_counted(plan, drafts)
+        plan = replace(plan, speculating=speculating)
+    return Planned(spec, machine, budget, plan, drafts)
 
 
 @contextmanager
@@ -116,12 +129,13 @@ def start_planned(planned: Planned, settings: RunSettings) -> Iterator[Engine]:
         planned.plan,
         planned.machine.speeds,
         speculating=settings.speculating,
+        draft_model=planned.draft_model,
         trust_remote_code=settings.trust_remote_code,
     ) as engine:
         try:
             yield engine
         finally:
-            keep_guesses(planned.spec, *engine.guesses)
+            keep_guesses(planned.spec, *engine.guesses, planned.draft_model)
 
 
 def _check_options(settings: RunSettings) -> None:
@@ -129,6 +143,7 @@ def _check_options(settings: RunSettings) -> None:
 
     Raises:
         UsageError: ``bad-option``.
+        CheckpointError: there is no model that is to draft.
     """
     from llmrun.planner.make import check_planner
 
@@ -145,10 +160,33 @@ def _check_options(settings: RunSettings) -> None:
             )
     if settings.planner:
         check_planner(settings.planner)
+    check_draft_model(settings.speculating)
+
+
+def _check_counted(plan: Plan, drafts: ModelSpec) -> None:
+    """
+    Raises:
+        UsageError: ``bad-option``, a plan of ``--plan`` has no memory for that model.
+    """
+    from llmrun.planner.draft_model import counts, draft_model_bytes
+
+    if not counts(plan, drafts):
+        needed, there = draft_model_bytes(drafts, plan.workload), plan.workload.draft_model_bytes
+        raise UsageError(
+            "bad-option",
+            f"{drafts.name} takes {format_bytes(needed)} to draft, the plan of --plan has {format_bytes(there)} for it",
+            hint=f"`llmrun plan {plan.model} --speculate {drafts.name} --output FILE` makes one for it",
+        )
 
 
 def _plan(
-    settings: RunSettings, spec: ModelSpec, workload: Workload, machine: Machine, budget: Budget, notify: Notify
+    settings: RunSettings,
+    spec: ModelSpec,
+    drafts: ModelSpec | None,
+    workload: Workload,
+    machine: Machine,
+    budget: Budget,
+    notify: Notify,
 ) -> Plan:
     """The plan of ``--plan``, the one that `llmrun plan` saved for such a run, or a new one."""
     from llmrun.cli.plans_folder import load_plan, saved_plan
@@ -164,6 +202,7 @@ def _plan(
             workload.context_tokens,
             precision=settings.precision,
             speculating=settings.speculating,
+            draft_model=drafts,
             planner=settings.planner,
         )
         if note:
@@ -181,5 +220,6 @@ def _plan(
             seed=settings.seed or 0,
             precision=settings.precision,
             speculating=settings.speculating,
-            acceptance=known_acceptance(spec),
+            acceptance=known_acceptance(spec, drafts),
+            draft_model=drafts,
         )

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from llmrun.checkpoint.spec import ModelSpec
-from llmrun.engine.forward import Forward
 from llmrun.engine.generation_config import load_generation_config
+from llmrun.engine.loaded import load_model
 from llmrun.engine.relay import Relay
 from llmrun.engine.request import Request, Script
 from llmrun.engine.sampling import Sampler
@@ -35,12 +36,9 @@ from llmrun.events import (
 )
 from llmrun.hardware.process import process_io, process_memory
 from llmrun.hardware.speeds import Speeds
-from llmrun.models.skeleton import build_skeleton
 from llmrun.planner.plan import CPU, Plan
 from llmrun.runtime.accelerator import Accelerator
 from llmrun.runtime.host import HostWeights
-from llmrun.runtime.kv_cache import KVCache
-from llmrun.runtime.residency import Residency
 from llmrun.settings import SPECULATE_AUTO, SamplingSettings, Speculating
 
 SAMPLE_S = 0.25
@@ -55,6 +53,15 @@ class Beginning:
     read_bytes: int
 
 
+@dataclass(frozen=True)
+class DraftModel:
+    """A model that drafts, and its weights in RAM."""
+
+    spec: ModelSpec
+    plan: Plan
+    host: HostWeights
+
+
 class Engine:
     """One model, one KV cache, one generation at a time.
 
@@ -64,6 +71,7 @@ class Engine:
         speeds: what was measured of this host, where each request is to be predicted.
         began: when ``host`` began to read; the prediction knows then what this start took.
         speculating: whether and how tokens are drafted.
+        draft_model: drafts them, where a model does.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Engine:
         speeds: Speeds | None = None,
         began: Beginning | None = None,
         speculating: Speculating = SPECULATE_AUTO,
+        draft_model: DraftModel | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         folder = Path(spec.folder)
@@ -85,11 +94,13 @@ class Engine:
         self._generation_config = load_generation_config(folder)
         self._relay = Relay()
         self._cancel = threading.Event()
-        self._cache = KVCache(spec, plan, accelerators)
-        self._residency = Residency(spec, plan, host, accelerators, self._cache, self._emit, self._cancel)
-        skeleton = build_skeleton(spec, self._residency, trust_remote_code=trust_remote_code)
-        self._forward = Forward(spec, skeleton, self._residency, self._cache, plan.workload.prefill_chunk_tokens)
-        self._make_drafter = drafters(speculating, plan, self._forward, self._residency, self._cache)
+        load = partial(load_model, cancel=self._cancel, trust_remote_code=trust_remote_code)
+        model = load(spec, plan, host, accelerators, self._emit)
+        self._cache, self._residency, self._forward = model.cache, model.residency, model.forward
+        self._draft_model = None
+        if draft_model:
+            self._draft_model = load(draft_model.spec, draft_model.plan, draft_model.host, {}, _unheard)
+        self._make_drafter = drafters(speculating, model, self._draft_model)
         self._speculation = Speculation(self._forward, self._cache, shape_of(speculating, plan), self._emit)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
@@ -181,8 +192,9 @@ class Engine:
 
     @property
     def guesses(self) -> tuple[int, int]:
-        """Of guesses by substitutes so far: how many were right, and how many could have been (``Speculation``)."""
-        return (self._speculation.right, self._speculation.tried) if self.plan.substitutes else (0, 0)
+        """Of guesses by models so far: how many were right, and how many could have been (``Speculation``)."""
+        drafted = self.plan.substitutes or self._draft_model
+        return (self._speculation.right, self._speculation.tried) if drafted else (0, 0)
 
     @property
     def n_threads(self) -> int:
@@ -194,6 +206,8 @@ class Engine:
         self._cancel.set()
         self._worker.shutdown()
         self._residency.close()
+        if self._draft_model:
+            self._draft_model.residency.close()
 
     def _run(self, request: Request) -> Iterator[Event]:
         self._relay = relay = Relay()
@@ -299,3 +313,7 @@ class Engine:
         self._relay.put(MemorySample(now_s, CPU, process.rss_bytes, process.peak_rss_bytes, budget_of[CPU]))
         for device, (used_bytes, peak_bytes) in self._residency.device_memory().items():
             self._relay.put(MemorySample(now_s, device, used_bytes, peak_bytes, budget_of[device]))
+
+
+def _unheard(event: Event) -> None:
+    """Of a model that drafts nothing is told but what its drafts come to."""

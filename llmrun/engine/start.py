@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from llmrun.errors import DeviceError
 from llmrun.hardware.heap import keep_heap, trim_heap
 from llmrun.hardware.process import process_io
 from llmrun.hardware.speeds import Speeds
+from llmrun.planner.draft_model import draft_model_plan
 from llmrun.planner.plan import Plan
 from llmrun.runtime.host import HostWeights
 from llmrun.settings import SPECULATE_AUTO, Speculating
@@ -31,9 +32,13 @@ def start_engine(
     speeds: Speeds | None = None,
     *,
     speculating: Speculating = SPECULATE_AUTO,
+    draft_model: ModelSpec | None = None,
     trust_remote_code: bool = False,
 ) -> Iterator[Engine]:
     """An engine that runs ``plan``, closed at the end; with ``speeds`` it predicts each request.
+
+    Args:
+        draft_model: drafts tokens; it is read beside the other, one request at a time, from when the engine is ready.
 
     Raises:
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
@@ -41,14 +46,19 @@ def start_engine(
     check_tokenizer(Path(spec.folder))  # before seconds go into imports and reads
     keep_heap()
     began_s, began_bytes = time.monotonic(), process_io() or 0
-    host = HostWeights(spec, plan)
-    host.start()
-    try:
+    with ExitStack() as stack:
+        host = stack.enter_context(_weights(spec, plan))
+        host.start()
         with _no_garbage_collection():
-            from llmrun.engine.engine import Beginning, Engine
+            from llmrun.engine.engine import Beginning, DraftModel, Engine
 
             accelerators = _accelerators(plan)
             began = Beginning(began_s, began_bytes)
+            drafting = None
+            if draft_model:
+                draft_plan = draft_model_plan(draft_model, plan.workload)
+                draft_host = stack.enter_context(_weights(draft_model, draft_plan))
+                drafting = DraftModel(draft_model, draft_plan, draft_host)
             engine = Engine(
                 spec,
                 plan,
@@ -57,14 +67,25 @@ def start_engine(
                 speeds=speeds,
                 began=began,
                 speculating=speculating,
+                draft_model=drafting,
                 trust_remote_code=trust_remote_code,
             )
         host.speed_up()
+        if drafting:
+            drafting.host.start()
         trim_heap()
         try:
             yield engine
         finally:
             engine.close()
+
+
+@contextmanager
+def _weights(spec: ModelSpec, plan: Plan) -> Iterator[HostWeights]:
+    """The weights of a model, closed at the end; they come in from when they are started."""
+    host = HostWeights(spec, plan)
+    try:
+        yield host
     finally:
         host.close()
 

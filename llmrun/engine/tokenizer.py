@@ -14,6 +14,7 @@ from llmrun.checkpoint.tokenizer_files import check_tokenizer
 from llmrun.engine.generation_config import end_token_ids, load_generation_config
 from llmrun.engine.session import Message
 from llmrun.engine.text_stream import TextStream
+from llmrun.engine.vocabulary import Vocabulary
 from llmrun.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class ChatTokenizer:
         if tokenizer.eos_token_id is not None:
             ends |= {tokenizer.eos_token_id}
         return cls(tokenizer, ends)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        return Vocabulary.of(self._tokenizer.get_vocab(), (token_id for token_id, token in added if token.special))
 
     @property
     def has_chat_template(self) -> bool:

@@ -1,4 +1,4 @@
-"""What drafts by substitutes will give: the model in fewer bits guesses tokens, a pass over its weights checks them.
+"""What drafts give: the model in fewer bits, or a smaller one, guesses tokens, a pass over the weights checks them.
 
 A pass over what streams takes about as long for several tokens as for one. With k guesses, each of which is right with
 probability a where those before it were, it gives E(k) = 1 + a + ... + a^k tokens (Leviathan et al. 2023, arXiv
@@ -29,6 +29,9 @@ SUBSTITUTE = "q4"
 ACCEPTANCE = 0.8
 """Of guesses in that format, before any were seen of a model: 5 tokens from a pass with 16, as small models have."""
 
+MODEL_ACCEPTANCE = 0.7
+"""Of guesses by a small model for a large one of its family, before any were seen of the two."""
+
 MOST_ACCEPTANCE = 0.98
 """What is seen of a short text is no promise."""
 
@@ -40,6 +43,7 @@ class Guesses:
     lengths: tuple[int, ...]
     acceptance: float = ACCEPTANCE
     plain_tpot_s: float | None = None  # of the best plan without
+    each_s: float | None = None  # for one, by another model; ``None``: as substitutes take
 
 
 def lengths_to(most: int) -> tuple[int, ...]:
@@ -70,7 +74,7 @@ def with_drafts(
     *,
     fine: bool = True,
 ) -> Prediction:
-    """The prediction of placements with substitutes, when these guess tokens.
+    """The prediction of placements when substitutes, or another model, guess tokens.
 
     Args:
         prediction: without guesses.
@@ -78,7 +82,9 @@ def with_drafts(
     Raises:
         KeyError: a GPU of the placements was not measured.
     """
-    guess_s = _guess_s(spec, placements, slots, speeds, workload, fine=fine)
+    guess_s = guesses.each_s
+    if guess_s is None:
+        guess_s = _guess_s(spec, placements, slots, speeds, workload, fine=fine)
     making_s = sum(_making_s(spec, placements, speeds))
     choices, candidate = candidate_of(spec, placements, slots)
     gpus = _gpus(placements)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmrun.checkpoint.kept import kept_unit
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.planner.choices import Candidates, Choice, stages
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, keeping_bytes, kv_bytes, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, fixed_ram_bytes, keeping_bytes, kv_bytes, workspace_bytes
 from llmrun.planner.plan import CPU, DISK
 from llmrun.settings import Budget, Workload
 
@@ -102,7 +102,7 @@ class Fit:
         if index == 0:  # on its way to a GPU, what is small goes through the ring in RAM too
             beside = beside + self.rounds[codes].any(axis=1) * keeping_bytes(self.spec)
             slot = np.maximum(slot, self.rest_bytes * (tail != 0))
-            return beside + fixed + process_bytes(self.spec, self.workload), slot
+            return beside + fixed + fixed_ram_bytes(self.spec, self.workload), slot
         busy = self._busy[index][codes].any(axis=1)
         return beside + self._visit[index][at].max(axis=0) + busy * (fixed + CUDA_CONTEXT_BYTES), slot
 

@@ -12,6 +12,7 @@ from llmrun.errors import PlanError, UsageError
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
+from llmrun.planner.draft_model import draft_model_bytes, draft_token_s
 from llmrun.planner.drafting import (
     ACCEPTANCE,
     MOST_ACCEPTANCE,
@@ -66,6 +67,7 @@ def make_plan(
     precision: Precision = LOSSLESS,
     speculating: Speculating = SPECULATE_OFF,
     acceptance: float = ACCEPTANCE,
+    draft_model: ModelSpec | None = None,
 ) -> Plan:
     """A plan that keeps every budget. Pure: the same inputs give the same plan.
 
@@ -74,7 +76,8 @@ def make_plan(
             for a plan with substitutes, where that may be better.
         precision: in which formats weights that stay in RAM may be, or have to be, kept.
         speculating: whether the plan is to have substitutes of what streams, to draft with.
-        acceptance: the share of guesses by substitutes that are taken to be right.
+        acceptance: the share of guesses, by substitutes or by the draft model, that are taken to be right.
+        draft_model: drafts, where ``speculating`` names a model; it is in RAM beside the one that is planned.
 
     Raises:
         UsageError: no planner of that name, or a context longer than the model's.
@@ -88,6 +91,11 @@ def make_plan(
         return make_problem(spec, work, limits, scenarios(speeds), objective, precision, substitute)
 
     drafted = replace(workload, draft_tokens=speculating.draft_tokens)
+    if draft_model:
+        drafted = replace(drafted, draft_model_bytes=draft_model_bytes(draft_model, workload))
+        found = search_for(problem(drafted, budget))
+        each_s = draft_token_s(draft_model, workload, speeds)
+        return _with_drafts(found, search_for(problem(workload, budget)), spec, speeds, speculating, acceptance, each_s)
     plain = search_for(problem(drafted if speculating.method == NGRAM else workload, budget))
     plain = replace(plain, speculating=speculating)
     if not _may_draft(plain, spec):
@@ -130,13 +138,21 @@ def _find(problem: Problem, *, planner: str, seed: int, planner_s: float, speeds
 
 
 def _with_drafts(
-    plan: Plan, plain: Plan, spec: ModelSpec, speeds: Speeds, speculating: Speculating, acceptance: float
+    plan: Plan,
+    plain: Plan,
+    spec: ModelSpec,
+    speeds: Speeds,
+    speculating: Speculating,
+    acceptance: float,
+    each_s: float | None = None,
 ) -> Plan:
-    """A plan with substitutes, with what they will give beside the best plan without."""
+    """A plan with what drafts will give beside the best plan without; ``each_s`` as ``Guesses`` has it."""
     assert plan.prediction
     assert plain.prediction
     most = min(speculating.draft_tokens, plan.workload.prefill_chunk_tokens - 1)
-    guesses = Guesses(lengths_to(most), min(acceptance, MOST_ACCEPTANCE), plain.prediction.tpot_s)
+    if most < 1:
+        return replace(plan, speculating=speculating)
+    guesses = Guesses(lengths_to(most), min(acceptance, MOST_ACCEPTANCE), plain.prediction.tpot_s, each_s)
     fine = plan.precision.quality.fine
     found = with_drafts(plan.prediction, spec, plan.placements, plan.slots, speeds, plan.workload, guesses, fine=fine)
     return replace(plan, prediction=found, speculating=speculating)

@@ -189,6 +189,11 @@ def process_bytes(spec: ModelSpec, workload: Workload) -> int:
     return max(loading, running_process_bytes(spec))
 
 
+def fixed_ram_bytes(spec: ModelSpec, workload: Workload) -> int:
+    """What every placement takes of RAM beside its workspace: the process, and a model that drafts."""
+    return process_bytes(spec, workload) + workload.draft_model_bytes
+
+
 def starting_process_bytes(spec: ModelSpec) -> int:
     """What the process takes beside weights and rings while it loads the tokenizer, at the most."""
     return PROCESS_BYTES + TOKENIZER_BYTES_PER_ENTRY * spec.vocab_size
@@ -266,6 +271,8 @@ def _lines(
     if device == CPU:
         if formats := sorted({placement.rounded_to for placement in placements if placement.rounded_to}):
             yield MemoryLine("rounding", keeping_bytes(spec), f"to {' and '.join(formats)}, as the weights come in")
+        if nbytes := workload.draft_model_bytes:
+            yield MemoryLine("draft model", nbytes, "its weights, KV cache and workspace")
         yield MemoryLine("process", process_bytes(spec, workload), "Python, torch, tokenizer")
     elif computed or visiting:
         yield MemoryLine("process", CUDA_CONTEXT_BYTES, "CUDA context and libraries")

@@ -130,7 +130,7 @@ class Busy:
 
 @dataclass(frozen=True)
 class Drafting:
-    """What drafts by substitutes will give.
+    """What drafts by substitutes, or by another model, will give.
 
     Attributes:
         draft_tokens: guessed before each pass.
@@ -138,7 +138,7 @@ class Drafting:
         draft_s: of all guesses before a pass; weights go on coming in meanwhile.
         pass_s: from a pass to the next, with the guesses.
         making_s: rounding the substitutes, once, in the pass of the first token that is decoded.
-        plain_tpot_s: a token, by the best plan without substitutes; ``None`` where there is none.
+        plain_tpot_s: a token, by the best plan without these drafts; ``None`` where there is none.
     """
 
     draft_tokens: int
@@ -266,7 +266,9 @@ class Plan:
         return ", ".join([*kept, *([f"quality {self.precision.quality}"] if is_other else [])])
 
     def drafts(self, asked: Speculating) -> bool:
-        """Whether substitutes draft, as they do unless something else is asked for."""
+        """Whether what the plan has for it drafts, as it does unless something else is asked for."""
+        if self.speculating.model:
+            return asked.method in (AUTO, self.speculating.method)
         return bool(self.substitutes) and asked.method in (AUTO, SELF)
 
     def speculating_as(self, asked: Speculating) -> Plan:

@@ -28,7 +28,8 @@ def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload
     prediction = predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s, fine=fine)
     if not plan.prediction or not (drafting := plan.prediction.drafting):
         return prediction
-    guesses = Guesses((drafting.draft_tokens,), drafting.acceptance, drafting.plain_tpot_s)
+    each_s = drafting.draft_s / drafting.draft_tokens if plan.speculating.model else None
+    guesses = Guesses((drafting.draft_tokens,), drafting.acceptance, drafting.plain_tpot_s, each_s)
     return with_drafts(prediction, spec, plan.placements, slots, speeds, workload, guesses, fine=fine)
 
 

@@ -20,12 +20,13 @@ CLEARLY_MORE = 1.25  # the sizes are further apart than that, and what other pro
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a plan depends on, apart from how it is searched."""
+    """All that a plan depends on, apart from how it is searched; ``draft_model`` as ``make_plan`` has it."""
 
     spec: ModelSpec
     workload: Workload
     budget: Budget
     speeds: Speeds
+    draft_model: ModelSpec | None = None
 
 
 Replan = Callable[[Situation], Plan]
@@ -64,6 +65,8 @@ def changes(now: Situation) -> Iterator[Change]:
         yield Change("bigger_gpu", f"{gpu} with {n_gib} GiB", replace(now, budget=budget))
     yield Change("disk_twice_as_fast", "a disk twice as fast", replace(now, speeds=_faster_disk(now.speeds)))
     smaller = replace(now, spec=halved(now.spec), speeds=_for_halved_weights(now.speeds))
+    if now.draft_model:
+        smaller = replace(smaller, draft_model=halved(now.draft_model))
     yield Change("half_the_bytes_per_weight", "half the bytes per weight", smaller)
     if shorter := _shorter(now.workload):
         text = f"half the context, {shorter.context_tokens:,} tokens"

@@ -17,8 +17,8 @@ def about_text(spec: ModelSpec, plan: Plan) -> str:
     ]
     if plan.precision_words:
         rows.append(("precision", plan.precision_words))
-    if plan.substitutes:
-        rows.append(("drafts", drafts_text(spec, plan)))
+    if drafts := drafts_text(spec, plan):
+        rows.append(("drafts", drafts))
     rows += [
         (f"memory {memory.device}", f"{format_bytes(memory.nbytes)} of {format_bytes(memory.budget_bytes)} allowed")
         for memory in plan.memory
@@ -40,7 +40,11 @@ def placement_text(spec: ModelSpec, plan: Plan) -> str:
 
 
 def drafts_text(spec: ModelSpec, plan: Plan) -> str:
-    """What is copied to draft with: ``26 units in q4, 1.2 GiB``."""
+    """What drafts and what that takes: ``by 26 units copied in q4, 1.2 GiB``; empty where nothing does."""
+    if plan.speculating.model:
+        return f"by {plan.speculating.model}, {format_bytes(plan.workload.draft_model_bytes)} with its KV cache"
+    if not plan.substitutes:
+        return ""
     nbytes = sum(kept_unit(spec.unit(p.unit), p.substitute).nbytes for p in plan.placements if p.substitute)
     return f"by {len(plan.substitutes)} units copied in {plan.substitute_format}, {format_bytes(nbytes)}"
 

@@ -13,7 +13,7 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.planner.compare import Comparison
 from llmrun.planner.plan import CPU, DISK, Certificate, Plan, Prediction, is_gpu
 from llmrun.planner.what_if import WhatIf
-from llmrun.tui.about import kind_text, placed_bytes
+from llmrun.tui.about import drafts_text, kind_text, placed_bytes
 from llmrun.tui.layer_map import cells, rows
 from llmrun.tui.plan_tables import (
     GAP_WIDTH,
@@ -29,7 +29,7 @@ from llmrun.tui.plan_tables import (
     spaced,
     tier_name,
 )
-from llmrun.tui.plan_why import WIDE, compare_view, drafts_text, explain_view
+from llmrun.tui.plan_why import WIDE, compare_view, explain_view, pass_text
 from llmrun.tui.theme import HEADING
 from llmrun.units import format_bytes, format_seconds, format_tokens_rate
 
@@ -80,6 +80,8 @@ def _header(spec: ModelSpec, plan: Plan, hardware: str) -> RenderableType:
     ]
     if plan.precision_words:
         lines.append(("precision", plan.precision_words))
+    if plan.speculating.model:
+        lines.append(("drafts", drafts_text(spec, plan)))
     return label_table([*lines, ("hardware", hardware)])
 
 
@@ -136,7 +138,7 @@ def _predicted(prediction: Prediction | None) -> Lines:
     yield "first token", f"{first} then; {later} for a later request"
     yield "decode", f"{format_tokens_rate(prediction.decode_tokens_per_s)}, {fine_seconds(prediction.tpot_s)} a token"
     if drafting := prediction.drafting:
-        yield "drafts", drafts_text(drafting)
+        yield "drafts", pass_text(drafting)
     yield "a token reads", by_tier(prediction.bytes_per_token)
     peaks = [f"{format_bytes(nbytes)} of {tier_name(device)}" for device, nbytes in prediction.peak_bytes.items()]
     yield "peak memory", f"{', '.join(peaks)} for such a request"

@@ -37,7 +37,7 @@ def explain_view(prediction: Prediction, what_ifs: Sequence[WhatIf]) -> Renderab
     return spaced(*parts, _what_ifs(prediction, what_ifs)) if what_ifs else spaced(*parts)
 
 
-def drafts_text(drafting: Drafting) -> str:
+def pass_text(drafting: Drafting) -> str:
     """What a pass with guesses takes and gives."""
     guesses = f"{drafting.draft_tokens} guesses in {fine_seconds(drafting.draft_s)}"
     checked = f"checked in {fine_seconds(drafting.verify_s)}"

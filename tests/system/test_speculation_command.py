@@ -1,10 +1,13 @@
 """``--speculate`` from outside: the same answer, in fewer passes; and what is told of it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from run_cli import llmrun, refused
+from tiny_model import FAMILIES, save
 
 Environment = dict[str, object]
 TEXT = "one two three one two three one two three"
@@ -85,6 +88,92 @@ def test_a_plan_shows_the_trade_and_is_run(
     assert [answer["speculation"] is None for answer in answers] == [False, True]
 
 
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path):
+    """Makes tiny models that are sure of what they say, all with the same tokens."""
+
+    def make(family: str) -> Path:
+        folder = shutil.copytree(tokenizer_folder, tmp_path_factory.mktemp(family) / family)
+        model = FAMILIES[family].build(vocab_size=320, eos_token_id=319, tie_word_embeddings=False)
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(100)
+        return save(model, folder)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def large(sure) -> Path:
+    return sure("llama")
+
+
+@pytest.fixture(scope="module")
+def small(sure) -> Path:
+    return sure("qwen2")
+
+
+def test_a_small_model_drafts(large: Path, small: Path, measured: Environment):
+    """The best there is, the model itself, and one that knows nothing of it."""
+
+    def ask(*args: object):
+        line = ("-p", TEXT, "--temperature", 0, "--max-tokens", 48, "--json", "--stats")
+        done = llmrun("chat", large, *line, *args, **measured)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    plain, _ = ask("--speculate", "off")
+    for other in (large, small):
+        drafted, said = ask("--speculate", other, "--draft-tokens", 8)
+        assert drafted["text"] == plain["text"]
+        assert drafted["speculation"]["drafted_tokens"] > 0
+        assert drafted["predicted"]["tokens_per_pass"] > 1
+        assert drafted["plan"]["speculating"]["method"] == str(other)
+        lines = {line["label"]: line["nbytes"] for line in drafted["plan"]["memory"][0]["lines"]}
+        assert lines["draft model"] == drafted["plan"]["workload"]["draft_model_bytes"]
+        assert "tokens a pass" in said
+        assert "gained" in said
+        if other == large:
+            assert set(drafted["speculation"]["acceptance_by_place"]) == {1.0}
+
+
+def test_a_plan_for_a_small_model_is_shown_and_run(large: Path, small: Path, measured: Environment, tmp_path: Path):
+    path = tmp_path / "plan.json"
+    done = llmrun("plan", large, "--speculate", small, "--output", path, "--explain", **measured)
+    assert done.returncode == 0, done.stderr
+    assert "guesses right" in done.stdout
+    assert "with its KV cache" in " ".join(done.stdout.split())
+    line = ("chat", large, "-p", TEXT, "--temperature", 0, "--max-tokens", 12, "--json", "--plan", path)
+    drafted, off = (json.loads(llmrun(*line, *args, **measured).stdout) for args in ((), ("--speculate", "off")))
+    assert drafted["text"] == off["text"]
+    assert [one["speculation"] is None for one in (drafted, off)] == [False, True]
+    other = refused(llmrun(*line, "--speculate", large, **measured), 2, "bad-option")
+    assert "--plan has" in other[0]
+
+
+def test_bench_takes_a_small_model(large: Path, small: Path, measured: Environment):
+    line = ("bench", large, "-p", 0, "-n", 16, "-r", 1, "-o", "json", "--speculate", small)
+    done = llmrun(*line, **measured)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["tokens_per_pass"] >= 1
+
+
+def test_a_model_with_other_tokens_is_refused(large: Path, small: Path, measured: Environment, tmp_path: Path):
+    other = shutil.copytree(small, tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    ids = tokenizer["model"]["vocab"]
+    ids["a"], ids["b"] = ids["b"], ids["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for command in (("chat", large, "-p", "x"), ("plan", large, "--dry-run")):
+        text = "\n".join(refused(llmrun(*command, "--speculate", other, **measured), 2, "draft-tokenizer"))
+        assert "2 of 320 tokens" in text
+        assert "'a'" in text
+
+
+def test_what_does_not_fit_beside_it_is_refused(large: Path, small: Path, measured: Environment):
+    done = llmrun("chat", large, "-p", "x", "--ram", "64MiB", "--speculate", small, **measured)
+    assert "draft model" in "\n".join(refused(done, 3, "plan-over-budget"))
+
+
 def test_what_there_is_not_is_refused(tiny_checkpoint: Path, measured: Environment):
-    done = llmrun("chat", tiny_checkpoint, "-p", "x", "--speculate", "some/model", **measured)
-    assert "some/model" in refused(done, 2, "bad-option")[0]
+    done = llmrun("chat", tiny_checkpoint, "-p", "x", "--speculate", "somemodel", **measured)
+    assert "somemodel" in refused(done, 4, "model-not-found")[0]

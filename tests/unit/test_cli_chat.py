@@ -147,13 +147,20 @@ def test_every_option_arrives(monkeypatch, capsys):
     assert capsys.readouterr().out == "Paris. \n"
 
 
-@pytest.mark.parametrize("how", ["selve", "some/model"])
+@pytest.mark.parametrize("how", ["selve", "./no/such/folder"])
 def test_a_drafter_that_there_is_not_is_refused_before_the_model_is_looked_for(capsys, how):
-    assert main(["chat", "/nowhere", "-p", "x", "--speculate", how]) == 2
+    assert main(["chat", "/nowhere", "-p", "x", "--speculate", how]) == 4
+    said = capsys.readouterr().err
+    assert "error: model-not-found" in said
+    assert f"--speculate {how}   none of auto, off, self, ngram, so a model" in said
+    assert "/nowhere" not in said
+
+
+def test_a_drafter_without_a_name_is_refused(capsys):
+    assert main(["chat", "/nowhere", "-p", "x", "--speculate", ""]) == 2
     said = capsys.readouterr().err
     assert "error: bad-option" in said
-    assert how in said
-    assert "hint: one of auto, off, self, ngram" in said
+    assert "hint: one of auto, off, self, ngram, or a model" in said
 
 
 def test_environment_gives_what_the_line_does_not(monkeypatch, capsys):

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from functools import partial
 
-from llmrun.engine.forward import Forward
+from llmrun.engine.loaded import LoadedModel
 from llmrun.engine.speculation.draft import MakeDrafter
+from llmrun.engine.speculation.model_draft import ModelDrafter
 from llmrun.engine.speculation.ngram import NgramDrafter
 from llmrun.engine.speculation.self_draft import SelfDrafter
 from llmrun.engine.speculation.shape import PRIOR, Prior, Shape
 from llmrun.planner.plan import Plan
-from llmrun.runtime.kv_cache import KVCache
-from llmrun.runtime.residency import Residency
 from llmrun.settings import NGRAM, Speculating
 
 
-def drafters(
-    asked: Speculating, plan: Plan, forward: Forward, residency: Residency, cache: KVCache
-) -> MakeDrafter | None:
-    """What makes the drafter of each answer; ``None`` where there is to be none."""
-    if _most(asked, plan) < 1:
+def drafters(asked: Speculating, model: LoadedModel, draft_model: LoadedModel | None) -> MakeDrafter | None:
+    """What makes the drafter of each answer of ``model``; ``None`` where there is to be none."""
+    if _most(asked, model.plan) < 1:
         return None
+    if draft_model:
+        return partial(ModelDrafter, draft_model, model.spec.vocab_size)
     if asked.method == NGRAM:
         return lambda sampler: NgramDrafter()
-    return partial(SelfDrafter, forward, residency, cache) if plan.drafts(asked) else None
+    return partial(SelfDrafter, model.forward, model.residency, model.cache) if model.plan.drafts(asked) else None
 
 
 def shape_of(asked: Speculating, plan: Plan) -> Shape:
-    """Begins with what the plan expects of substitutes, where they draft."""
+    """Begins with what the plan expects of substitutes, or of another model, where they draft."""
     drafting = plan.prediction.drafting if plan.prediction and plan.drafts(asked) else None
     prior = PRIOR
     if drafting:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llmrun.planner.certificate.linear import Program, Terms, times
 from llmrun.planner.certificate.stage_classes import StageClasses
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, keeping_bytes, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, fixed_ram_bytes, keeping_bytes, workspace_bytes
 from llmrun.planner.plan import CPU
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
 from llmrun.units import GIB
@@ -158,7 +158,7 @@ class _Memory:
             keeps = problem.fit.rounds
             if keeps.any():
                 terms.append(counts.any_stage(keeps) * (keeping_bytes(problem.spec) / GIB))
-            counts.program.at_most(room - fixed - process_bytes(problem.spec, problem.workload) / GIB, *terms)
+            counts.program.at_most(room - fixed - fixed_ram_bytes(problem.spec, problem.workload) / GIB, *terms)
         elif (computed | visiting).any():  # there is room on a GPU that is used, and none on one that is not
             room -= fixed + CUDA_CONTEXT_BYTES / GIB
             counts.program.at_most(0.0, *terms, counts.any_stage(computed | visiting) * -room)

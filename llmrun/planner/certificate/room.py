@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from llmrun.planner.certificate.cells import Cell, Dimensions
 from llmrun.planner.guidance.frames import device_bytes, ring_users
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, fixed_ram_bytes, workspace_bytes
 from llmrun.planner.plan import CPU, DISK, is_gpu
 from llmrun.planner.problem import GPU_SLOTS, HOST_SLOTS, Problem
 from llmrun.planner.stage_types import StageTypes
@@ -114,7 +114,7 @@ class Room:
     def _room_gib(self) -> Floats:
         """``(D,)``: beside what any use of the device takes."""
         problem = self.problem
-        fixed = [process_bytes(problem.spec, problem.workload), *[CUDA_CONTEXT_BYTES] * self.at.n_gpus]
+        fixed = [fixed_ram_bytes(problem.spec, problem.workload), *[CUDA_CONTEXT_BYTES] * self.at.n_gpus]
         budget = problem.fit.budget_bytes[self._columns].astype(np.float64)
         room: Floats = (budget - workspace_bytes(problem.spec, problem.workload) - np.array(fixed)) / GIB
         return room

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, fixed_ram_bytes, workspace_bytes
 from llmrun.planner.plan import CPU, Slots, is_gpu
 from llmrun.planner.problem import Problem
 
@@ -52,7 +52,7 @@ class Frame:
         beside = workspace_bytes(problem.spec, problem.workload) + fit.rest_bytes
         room = []
         for device, budget_bytes in zip(fit.devices, fit.budget_bytes, strict=True):
-            process = process_bytes(problem.spec, problem.workload) if device == CPU else CUDA_CONTEXT_BYTES
+            process = fixed_ram_bytes(problem.spec, problem.workload) if device == CPU else CUDA_CONTEXT_BYTES
             left = float(budget_bytes) - beside - process - self.slots.on(device) * self.slot_bytes(device)
             room.append(left if device in (CPU, *self.gpus) else 0.0)
         return np.array(room)

@@ -1,0 +1,66 @@
+"""Drafts by another model, small and all in RAM, with a KV cache of its own.
+
+That is kept in step with the answer: what the two have in common stays, what the last draft guessed wrong goes, and
+what is missing (the prompt at first, then what the large model said instead) is read in the pass for the first guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import pad
+
+from llmrun.engine.loaded import LoadedModel
+from llmrun.engine.sampling import Sampler
+from llmrun.engine.speculation.chain import draft_chain
+from llmrun.engine.speculation.draft import NOTHING, Draft
+from llmrun.engine.speculation.self_draft import REACH
+
+
+class ModelDrafter:
+    """Guesses for one answer; the model goes on from the last one, as far as the two begin alike.
+
+    Args:
+        model: drafts; its tokens are those of the model that answers, as far as it has them.
+        vocab_size: how many logits that model gives.
+        sampler: chooses the tokens of the answer.
+        reach: where the likeliest token is taken, as ``draft_chain`` has it.
+    """
+
+    def __init__(self, model: LoadedModel, vocab_size: int, sampler: Sampler, reach: float = REACH) -> None:
+        self._model = model
+        self._vocab_size = vocab_size
+        self._sampler = sampler
+        self._reach = reach if sampler.greedy else 0.0
+
+    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+        """At most ``count`` tokens after ``tokens``; none where its context is full or a token is not one of its own.
+
+        Raises:
+            Interrupted: the run was cancelled.
+            DeviceError: ``read-failed``, while its weights come in.
+        """
+        count = min(count, self._model.plan.workload.context_tokens - len(tokens) + 1)
+        if count < 1 or max(tokens) >= self._model.spec.vocab_size:
+            return NOTHING
+        cache = self._model.cache
+        missing = list(tokens[cache.reuse(tokens) : -1])
+
+        def decode(token: int) -> torch.Tensor:
+            logits = self._decode(missing, token)
+            cache.position.kept = len(tokens)  # the next draft may go back to here, wherever windows have moved
+            return logits
+
+        try:
+            return draft_chain(decode, tokens, count, self._sampler, reach=self._reach)
+        finally:
+            cache.position.kept = None
+
+    def _decode(self, missing: list[int], token: int) -> torch.Tensor:
+        """As many logits after ``token`` as the model that answers gives; what is missing before it comes first."""
+        forward = self._model.forward
+        logits = forward.prefill([*missing, token]) if missing else forward.decode(token)
+        missing.clear()
+        # None of these tokens, where it has fewer; what the other does not have is never guessed.
+        return pad(logits, (0, self._vocab_size - len(logits)), value=-torch.inf)

@@ -1,0 +1,57 @@
+"""A small model that drafts for a large one: all of it in RAM beside that, with a KV cache for the same context."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmrun.checkpoint.fingerprint import fingerprint
+from llmrun.checkpoint.spec import ModelSpec
+from llmrun.hardware.speeds import Speeds
+from llmrun.planner.memory import account
+from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Plan
+from llmrun.planner.predict import predict
+from llmrun.settings import Budget, Precision, Quality, Workload
+
+PRECISION = Precision(Quality.BALANCED)
+"""States meet integer weights in 8 bits: that is faster, and changes guesses only."""
+
+
+def draft_model_plan(model: ModelSpec, workload: Workload) -> Plan:
+    """By which ``model`` drafts where another runs ``workload``; the other's account of memory has its own."""
+    return Plan(
+        model=model.name,
+        planner="all in RAM",
+        workload=_workload(model, workload),
+        placements=_placements(model),
+        rings=(),
+        memory=(),
+        fingerprint=fingerprint(model),
+        precision=PRECISION,
+    )
+
+
+def draft_model_bytes(model: ModelSpec, workload: Workload) -> int:
+    """What it takes of RAM for that: weights, KV cache and workspace."""
+    (memory,) = account(model, _workload(model, workload), Budget(0), _placements(model))
+    return sum(line.nbytes for line in memory.lines if line.label != "process")
+
+
+def draft_token_s(model: ModelSpec, workload: Workload, speeds: Speeds) -> float:
+    """Seconds that it takes to draft a token."""
+    fine = PRECISION.quality.fine
+    return predict(model, _placements(model), DEFAULT_SLOTS, speeds, _workload(model, workload), fine=fine).tpot_s
+
+
+def counts(plan: Plan, model: ModelSpec) -> bool:
+    """Whether a plan has memory for ``model`` to draft."""
+    return plan.workload.draft_model_bytes == draft_model_bytes(model, plan.workload)
+
+
+def _placements(model: ModelSpec) -> tuple[Placement, ...]:
+    return tuple(Placement(unit.name, CPU, CPU) for unit in model.units)
+
+
+def _workload(model: ModelSpec, workload: Workload) -> Workload:
+    """Drafts end where the context ends that it was made for."""
+    context_tokens = min(workload.context_tokens, model.context_tokens)
+    return replace(workload, context_tokens=context_tokens, draft_tokens=0, draft_model_bytes=0)
