@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -45,7 +46,7 @@ class Oracle:
         self._right = right
         self._random = random.Random(4)
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         guesses = self._answer[len(tokens) : len(tokens) + count]
         wrong = [self._random.random() > self._right for _ in guesses]
         return Draft(tuple((guess + one) % VOCAB_SIZE for guess, one in zip(guesses, wrong, strict=True)))
@@ -86,7 +87,7 @@ def test_a_draft_on_the_same_cache_leaves_it_as_it_was(tmp_path: Path, family: s
     with opened(spec, plan_of(spec, "dRRdRdRdR", WORKLOAD)) as (forward, cache, _):
 
         class Itself:
-            def draft(self, tokens: Sequence[int], count: int) -> Draft:
+            def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
                 with cache.drafting():
                     return draft_chain(forward.decode, tokens, count, chooser)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -78,7 +79,7 @@ class Bushy:
         self._right = right
         self._random = Random(4)
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         found: list[int] = []
         parents: list[int] = []
         parent = -1

@@ -166,9 +166,10 @@ def test_given_tokens_are_taken_as_far_as_they_were_guessed() -> None:
 
 def test_a_draft_ends_where_its_model_is_no_longer_sure() -> None:
     logits = torch.tensor([3.0, 0.0, 0.0, 0.0])
-    sure = float(logits.softmax(-1).max())
-    draft = draft_chain(lambda token: logits, PROMPT, 9, sampler(temperature=0.0), reach=sure**2.5)
+    doubt = -float(logits.log_softmax(-1).max())
+    draft = draft_chain(lambda token: logits, PROMPT, 9, sampler(temperature=0.0), most_doubt=2.5 * doubt)
     assert draft.tokens == (0, 0)
+    assert draft.doubts == pytest.approx((doubt, doubt))
 
 
 def test_greedy_probabilities_are_certain() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,7 +12,12 @@ from llmrun.engine.speculation.draft import Draft
 
 
 def draft_chain(
-    decode: Callable[[int], torch.Tensor], tokens: Sequence[int], count: int, sampler: Sampler, *, reach: float = 0.0
+    decode: Callable[[int], torch.Tensor],
+    tokens: Sequence[int],
+    count: int,
+    sampler: Sampler,
+    *,
+    most_doubt: float = math.inf,
 ) -> Draft:
     """``count`` tokens after ``tokens``, chosen as ``sampler`` chooses those of the answer.
 
@@ -23,20 +29,21 @@ def draft_chain(
     Args:
         decode: logits ``(V,)`` after one more token, in the drafting model; first asked for the last of ``tokens``.
         sampler: of the answer; with a seed, or greedily, its state is not changed.
-        reach: the draft ends before a token if the likeliest one has less than this probability, by the drafting model,
-            times those of the places before it. What is drawn there has no say in it, or the answer's tokens were drawn
-            from something else than the model says.
+        most_doubt: of a greedy draft, which ends before a token that would bring the sum of its doubts above this.
+            Where tokens are drawn it does not end early: an unlikely one may be drawn by both models.
     """
     coupled = sampler.greedy or sampler.repeatable
     guesser = sampler.ahead() if coupled else sampler
     drafted: list[int] = []
+    doubts: list[float] = []
     rows: list[torch.Tensor] = []
-    token, reached = tokens[-1], 1.0
+    token = tokens[-1]
     for _ in range(count):
         logits = decode(token)
-        reached *= float(logits.softmax(-1).max()) if reach else 1.0
-        if reached < reach:
-            break
+        if sampler.greedy:
+            doubts.append(-float(logits.log_softmax(-1).max()))
+            if sum(doubts) > most_doubt:
+                break
         past = [*tokens, *drafted]
         if coupled:
             token = guesser.next(logits, past)
@@ -44,4 +51,6 @@ def draft_chain(
             rows.append(sampler.probabilities(logits, past))
             token = sampler.draw(rows[-1])
         drafted.append(token)
-    return Draft(tuple(drafted), None if coupled or not drafted else torch.stack(rows))
+    return Draft(
+        tuple(drafted), None if coupled or not drafted else torch.stack(rows), doubts=tuple(doubts[: len(drafted)])
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +23,14 @@ class Draft:
             the model's own choice is the same: for guesses that were not drawn, or drawn with the model's own noise.
         parents: of a tree: for each token the index of the one that it follows, or -1, the last of the text; those that
             follow the same one differ. ``None``: a chain, where it is the one before.
+        doubts: ``-ln`` of the probability that the drafter gives the likeliest token, for each place; none where it
+            says nothing of that.
     """
 
     tokens: tuple[int, ...] = ()
     probabilities: torch.Tensor | None = None
     parents: tuple[int, ...] | None = None
+    doubts: tuple[float, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -71,9 +75,10 @@ NOTHING = Draft()
 class Drafter(Protocol):
     """Guesses for one answer."""
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         """Guesses for at most ``count`` places, which is 1 or more, after ``tokens``: the prompt and the answer so far.
 
+        Where it takes the likeliest tokens it stops before the sum of its doubts would be more than ``most_doubt``.
         From call to call ``tokens`` only grows. The KV cache, which lacks the last of them, is afterwards what it was.
         """
         ...

@@ -7,6 +7,7 @@ read on into the draft, as Lempel and Ziv (1977) copy, so that a text that goes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from llmrun.engine.speculation.draft import NOTHING, Draft
@@ -29,7 +30,7 @@ class NgramDrafter:
         self._latest: dict[int, int] = {}  # token -> its last place
         self._before: list[int] = []  # place -> the last place of the same token before it, or -1
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         """What came after the longest earlier match of the last tokens; nothing where the last one is new."""
         for place in range(len(self._before), len(tokens)):
             self._before.append(self._latest.get(tokens[place], -1))

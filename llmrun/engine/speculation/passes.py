@@ -58,7 +58,7 @@ class Speculation:
         """The tokens after ``past``, the last of which is not in the cache yet."""
         began_s = time.monotonic()
         length = min(self._shape.length(), most_drafted)
-        draft = drafter.draft(past, length) if length > 0 else NOTHING
+        draft = drafter.draft(past, length, self._shape.most_doubt()) if length > 0 else NOTHING
         drafted_s = time.monotonic()
         logits = self._forward.verify([past[-1], *draft.tokens], None if draft.parents is None else draft.sees)
         chosen = accept(draft, logits, past, chooser)
@@ -69,7 +69,7 @@ class Speculation:
         if draft.tokens:
             self.right += pass_.accepted
             self.tried += pass_.accepted + (pass_.accepted < length)
-        self._shape.learn(pass_)
+        self._shape.learn(pass_, draft.doubts)
         self._emit(pass_)
         return chosen
 

@@ -11,10 +11,14 @@ What is risked is bounded, so that text nobody can guess costs next to nothing: 
 that its passes took against the same tokens one by one, and no length is taken that could bring the loss above
 ``LOSS_SHARE`` of the answer's time if nothing of it were accepted. Where not to draft seems best, a draft is tried now
 and then, as far as the ledger allows: each time that it fails after twice as many passes.
+
+A drafter that says how sure it is of its guesses ends a draft early: where another guess takes longer, with what it
+adds to the pass, than a token takes on the whole, times the chance that all so far is right (``trust.py``).
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +26,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median_low
 
+from llmrun.engine.speculation.trust import Trust
 from llmrun.events import Speculated
 
 LOSS_SHARE = 0.02
@@ -34,6 +39,9 @@ LATEST = 5
 FORGET = 0.9
 """Of what was accepted is kept at the next draft: the latest ten or so count."""
 
+
+LEAST_CHANCE = 0.01
+"""That a guess counts has at least to be so likely, even if it costs nothing."""
 
 MOST_WAIT = 32
 """Passes between two trials, at the most."""
@@ -137,6 +145,7 @@ class Shape:
         self._first = prior.length
         self._costs = Costs(prior.draft_share)
         self._acceptance = Acceptance(most, prior.share)
+        self._trust = Trust()
         self._wait, self._idle = 1, 0
         self.begin()
 
@@ -158,13 +167,23 @@ class Shape:
         best = max(allowed, key=lambda k: (expected[k] / seconds[k], -k))
         return 1 if best == 0 and 1 in allowed and self._idle >= self._wait else best
 
-    def learn(self, done: Speculated) -> None:
+    def most_doubt(self) -> float:
+        """Of a draft: behind it another guess costs more than it is likely to give."""
+        if not self._costs.known:
+            return math.inf
+        seconds, expected = self._costs.seconds(self._most), self._acceptance.expected_tokens()
+        token_s = min(each_s / tokens for each_s, tokens in zip(seconds, expected, strict=True))
+        guess_s = seconds[1] - seconds[0]
+        return self._trust.most_doubt(min(1.0, max(guess_s / token_s, LEAST_CHANCE)))
+
+    def learn(self, done: Speculated, doubts: Sequence[float] = ()) -> None:
         """What came of it; a drafter may have given fewer tokens than it was asked for, or none."""
         self._costs.learn(done.drafted, done.draft_s, done.verify_s)
         self._passes[done.drafted] += 1
         self._tokens += done.accepted + 1
         if done.drafted:
             self._acceptance.learn(done.drafted, done.accepted)
+            self._trust.learn(doubts, done.accepted)
             self._wait = 1 if done.accepted else min(MOST_WAIT, 2 * self._wait)
         self._idle = 0 if done.drafted else self._idle + 1
 
