@@ -77,7 +77,7 @@ def test_the_tokens_are_those_of_a_run_without_drafts(tmp_path: Path, family: st
             for small in (spec, bad, few, many):
                 with loaded(small) as model:
                     chooser, told = sampler(seed), list[Speculated]()
-                    drafter = Watched(ModelDrafter(model, spec.vocab_size, chooser, reach=0.0))
+                    drafter = Watched(ModelDrafter(model, spec.vocab_size, chooser))
                     logits = forward.prefill(PROMPT[cache.reuse(PROMPT) :])
                     tokens = Speculation(forward, cache, Always(7), told.append).tokens(logits, chooser, drafter, COUNT)
                     assert list(islice(tokens, COUNT)) == expected

@@ -6,6 +6,7 @@ what is missing (the prompt at first, then what the large model said instead) is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,6 @@ from llmrun.engine.loaded import LoadedModel
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.chain import draft_chain
 from llmrun.engine.speculation.draft import NOTHING, Draft
-from llmrun.engine.speculation.self_draft import REACH
 
 
 class ModelDrafter:
@@ -25,16 +25,14 @@ class ModelDrafter:
         model: drafts; its tokens are those of the model that answers, as far as it has them.
         vocab_size: how many logits that model gives.
         sampler: chooses the tokens of the answer.
-        reach: where the likeliest token is taken, as ``draft_chain`` has it.
     """
 
-    def __init__(self, model: LoadedModel, vocab_size: int, sampler: Sampler, reach: float = REACH) -> None:
+    def __init__(self, model: LoadedModel, vocab_size: int, sampler: Sampler) -> None:
         self._model = model
         self._vocab_size = vocab_size
         self._sampler = sampler
-        self._reach = reach if sampler.greedy else 0.0
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         """At most ``count`` tokens after ``tokens``; none where its context is full or a token is not one of its own.
 
         Raises:
@@ -53,7 +51,7 @@ class ModelDrafter:
             return logits
 
         try:
-            return draft_chain(decode, tokens, count, self._sampler, reach=self._reach)
+            return draft_chain(decode, tokens, count, self._sampler, most_doubt=most_doubt)
         finally:
             cache.position.kept = None
 
