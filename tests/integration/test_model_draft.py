@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,8 +58,8 @@ class Watched:
         self._drafter = drafter
         self.drafts: list[Draft] = []
 
-    def draft(self, tokens: Sequence[int], count: int) -> Draft:
-        self.drafts.append(self._drafter.draft(tokens, count))
+    def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
+        self.drafts.append(self._drafter.draft(tokens, count))  # however sure it is
         return self.drafts[-1]
 
 
