@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from tiny_spec import model
 
-from llmrun.planner.memory import CUDA_CONTEXT_BYTES, process_bytes, workspace_bytes
+from llmrun.planner.memory import CUDA_CONTEXT_BYTES, fixed_ram_bytes, workspace_bytes
 from llmrun.settings import Budget, Workload
 from llmrun.units import GIB, MIB
 
@@ -14,6 +14,7 @@ works = st.builds(
     Workload,
     context_tokens=st.sampled_from([1, 255, 256, 1000, 4096, 32768]),
     prefill_chunk_tokens=st.sampled_from([1, 512]),
+    draft_model_bytes=st.sampled_from([0, 100 * MIB]),
 )
 rams = st.integers(400 * MIB, 5 * GIB)
 vrams = st.dictionaries(st.sampled_from(["gpu:0", "gpu:1"]), st.integers(0, 4 * GIB))
@@ -32,7 +33,7 @@ def budgets_for(draw, spec, work, *, lowest=-0.1):
     beside = workspace_bytes(spec, work) + spec.kv_bytes_per_token * work.context_tokens
     shares = st.floats(lowest, 1.2).map(lambda share: beside + int(share * spec.nbytes))
     n_gpus = draw(st.sampled_from([0, 0, 1, 2]))
-    ram_bytes = process_bytes(spec, work) + draw(shares)
+    ram_bytes = fixed_ram_bytes(spec, work) + draw(shares)
     return Budget(ram_bytes, {f"gpu:{k}": CUDA_CONTEXT_BYTES + draw(shares) for k in range(n_gpus)})
 
 

@@ -80,11 +80,11 @@ def described_draft_model(
 def with_draft_model(machine: Machine, model: ModelSpec | None, notify: Notify) -> Machine:
     """With the speed of its layers, measured now if it was not."""
     from llmrun.hardware.speeds_cache import with_layers
-    from llmrun.planner.draft_model import PRECISION
+    from llmrun.planner.draft_model import draft_precision
 
     if model is None or not model.is_local or not machine.is_this_host:
         return machine
-    own = own_layer(model, None, fine=PRECISION.quality.fine)
+    own = own_layer(model, None, fine=draft_precision(model).quality.fine)
     return replace(machine, speeds=with_layers(machine.speeds, machine.profile, Path(model.folder), notify, own))
 
 

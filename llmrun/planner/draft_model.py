@@ -6,14 +6,18 @@ from dataclasses import replace
 
 from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.spec import ModelSpec
+from llmrun.formats import weight_format
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.memory import account
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Plan
 from llmrun.planner.predict import predict
-from llmrun.settings import Budget, Precision, Quality, Workload
+from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
 
-PRECISION = Precision(Quality.BALANCED)
-"""States meet integer weights in 8 bits: that is faster, and changes guesses only."""
+
+def draft_precision(model: ModelSpec) -> Precision:
+    """As ``model`` drafts: states meet integer weights in 8 bits, which is faster and changes guesses only."""
+    plain = all(weight_format(name).is_plain for name in model.weight_formats)
+    return LOSSLESS if plain else Precision(Quality.BALANCED)
 
 
 def draft_model_plan(model: ModelSpec, workload: Workload) -> Plan:
@@ -26,7 +30,7 @@ def draft_model_plan(model: ModelSpec, workload: Workload) -> Plan:
         rings=(),
         memory=(),
         fingerprint=fingerprint(model),
-        precision=PRECISION,
+        precision=draft_precision(model),
     )
 
 
@@ -38,7 +42,7 @@ def draft_model_bytes(model: ModelSpec, workload: Workload) -> int:
 
 def draft_token_s(model: ModelSpec, workload: Workload, speeds: Speeds) -> float:
     """Seconds that it takes to draft a token."""
-    fine = PRECISION.quality.fine
+    fine = draft_precision(model).quality.fine
     return predict(model, _placements(model), DEFAULT_SLOTS, speeds, _workload(model, workload), fine=fine).tpot_s
 
 

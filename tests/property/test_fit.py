@@ -28,6 +28,7 @@ works = st.builds(
     context_tokens=st.sampled_from([1, 256, 4096]),
     batch=st.sampled_from([1, 3]),
     prefill_chunk_tokens=st.sampled_from([1, 512]),
+    draft_model_bytes=st.sampled_from([0, 300 * MIB]),
 )
 
 

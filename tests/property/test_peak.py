@@ -41,7 +41,8 @@ def workloads(draw: st.DrawFn) -> Workload:
     prompt = draw(st.integers(1, context - past - 2))
     new = draw(st.integers(1, context - past - prompt))
     chunk = draw(st.sampled_from([1, 7, 128, 512, 8192]))
-    return Workload(context, past, prompt, new, draw(st.integers(1, 3)), chunk)
+    draft_model_bytes = draw(st.sampled_from([0, 300 * MIB]))
+    return Workload(context, past, prompt, new, draw(st.integers(1, 3)), chunk, draft_model_bytes=draft_model_bytes)
 
 
 @st.composite
@@ -71,7 +72,7 @@ def test_in_ram_weights_and_rings_count_in_full_and_the_rest_as_far_as_it_is_use
     placements = tuple(Placement(unit.name, ("cpu", "disk")[index % 2], CPU) for index, unit in enumerate(spec.units))
     lines = {line.label: line.nbytes for line in account(spec, work, Budget(0), placements)[0].lines}
     used = sum(touched_kv_bytes(spec, unit, work) for unit in spec.units) + request_bytes(spec, work)
-    took = max(starting_process_bytes(spec), used + running_process_bytes(spec))
+    took = max(starting_process_bytes(spec), used + running_process_bytes(spec)) + work.draft_model_bytes
     assert peak_bytes(spec, work, placements) == {CPU: lines["weights"] + lines["weight ring"] + took}
     assert lines["workspace"] == workspace_bytes(spec, work) >= request_bytes(spec, work)
     assert lines["process"] == process_bytes(spec, work) >= running_process_bytes(spec)
