@@ -6,24 +6,29 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from placing import letters_for, opened, plan_of
-from test_speculation import COUNT, PROMPT, WORKLOAD, Always, sampler
-from tiny_model import FAMILIES, VOCAB_SIZE, save
+from test_speculation import COUNT, PROMPT, WORKLOAD, Always, answer, said, sampler
+from tiny_model import FAMILIES, VOCAB_SIZE, save, some_tokens
 
 from llmrun.checkpoint import ModelSpec, read_spec
+from llmrun.engine.forward import Forward
 from llmrun.engine.loaded import LoadedModel, load_model
-from llmrun.engine.speculation.draft import Draft
+from llmrun.engine.sampling import Sampler
+from llmrun.engine.speculation.draft import NOTHING, Draft
 from llmrun.engine.speculation.model_draft import ModelDrafter
 from llmrun.engine.speculation.passes import Speculation, plain_tokens
-from llmrun.events import Speculated
+from llmrun.engine.start import start_engine
+from llmrun.errors import Interrupted
+from llmrun.events import LayerDone, Speculated
 from llmrun.planner.draft_model import draft_model_plan
 from llmrun.runtime.host import HostWeights
-from llmrun.settings import Workload
+from llmrun.settings import OFF, SamplingSettings, Speculating, Workload
 
 
 def saved(family: str, folder: Path, seed: int = 7, **changes: object) -> ModelSpec:
@@ -38,12 +43,14 @@ def saved(family: str, folder: Path, seed: int = 7, **changes: object) -> ModelS
 
 
 @contextmanager
-def loaded(spec: ModelSpec, workload: Workload = WORKLOAD) -> Iterator[LoadedModel]:
+def loaded(
+    spec: ModelSpec, workload: Workload = WORKLOAD, cancel: threading.Event | None = None
+) -> Iterator[LoadedModel]:
     """The model that drafts, as an engine has it."""
     plan = draft_model_plan(spec, workload)
     host = HostWeights(spec, plan)
     host.start()
-    model = load_model(spec, plan, host, {}, lambda event: None, threading.Event())
+    model = load_model(spec, plan, host, {}, lambda event: None, cancel or threading.Event())
     try:
         yield model
     finally:
@@ -87,3 +94,97 @@ def test_the_tokens_are_those_of_a_run_without_drafts(tmp_path: Path, family: st
                     if small is spec:
                         assert all(one.accepted == one.drafted for one in told)
                         assert len(told) == -(-(COUNT - 1) // 8)
+
+
+class Counting(Forward):
+    """Also keeps how many tokens each pass was over."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.__dict__.update(model.forward.__dict__)
+        self.passes: list[int] = []
+
+    def prefill(self, tokens: Sequence[int]) -> torch.Tensor:
+        self.passes.append(len(tokens))
+        return super().prefill(tokens)
+
+    def decode(self, token: int) -> torch.Tensor:
+        self.passes.append(1)
+        return super().decode(token)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_it_reads_what_it_has_not_read_yet(tmp_path: Path, family: str) -> None:
+    """Also where windows of 8 tokens move, as in the second family they do again and again with chunks of 16."""
+    spec = saved(family, tmp_path / "small")
+    with loaded(spec, replace(WORKLOAD, context_tokens=200)) as model, torch.inference_mode():
+        forward = Counting(model)
+        drafter = ModelDrafter(replace(model, forward=forward), VOCAB_SIZE, sampler())
+        tokens = some_tokens(50)
+        for step in range(20):
+            drafted = drafter.draft(tokens, 7).tokens
+            assert len(drafted) == 7
+            assert model.cache.tokens == [*tokens, *drafted[:-1]]
+            with loaded(spec, replace(WORKLOAD, context_tokens=200)) as fresh:
+                assert ModelDrafter(fresh, VOCAB_SIZE, sampler()).draft(tokens, 7).tokens == drafted
+            right = step % 8
+            wrong = (drafted[right] + 1) % VOCAB_SIZE if right < 7 else 5
+            tokens = [*tokens, *drafted[:right], wrong]
+            expected = [50 if step == 0 else 2 if step % 8 == 0 else 1, *[1] * 6]
+            assert forward.passes == expected  # after a draft that was all right its last token is missing too
+            forward.passes.clear()
+
+
+def test_none_where_its_context_ends_or_it_lacks_a_token(tmp_path: Path) -> None:
+    spec = replace(saved("llama", tmp_path / "small"), context_tokens=24)
+    with loaded(spec) as model, torch.inference_mode():
+        drafter = ModelDrafter(model, VOCAB_SIZE + 9, sampler())
+        tokens = some_tokens(20)
+        assert [len(drafter.draft([*tokens, *[5] * more], 7).tokens) for more in (0, 3, 4, 5)] == [5, 2, 1, 0]
+        assert drafter.draft([*tokens[:10], VOCAB_SIZE, 5], 7) == NOTHING
+        assert len(drafter.draft(tokens[:12], 7).tokens) == 7
+
+
+def test_it_can_be_stopped_and_goes_on(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    spec, tokens = saved("llama", tmp_path / "small"), some_tokens(20)
+    with loaded(spec, cancel=cancel) as model, torch.inference_mode():
+        drafter = ModelDrafter(model, VOCAB_SIZE, sampler())
+        expected = drafter.draft(tokens, 7)
+        cancel.set()
+        with pytest.raises(Interrupted):
+            drafter.draft([*tokens, 5], 7)
+        cancel.clear()
+        assert drafter.draft(tokens, 7).tokens == expected.tokens
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "seed": 8}, {"repetition_penalty": 1.3}])
+@pytest.mark.parametrize("good", [True, False])
+def test_an_answer_is_the_same(folder: Path, tmp_path: Path, good: bool, settings: dict[str, object]) -> None:
+    spec = read_spec(folder)
+    other = spec if good else saved("qwen2", tmp_path / "small", seed=3, vocab_size=320)
+    plan = plan_of(spec, letters_for(spec, "dRRdRdRdR"), WORKLOAD)
+    found = []
+    for how, draft_model in ((Speculating(OFF), None), (Speculating("small", 5), other)):
+        with start_engine(spec, plan, speculating=how, draft_model=draft_model) as engine:
+            events = [*answer(engine, PROMPT, **settings), *answer(engine, [*PROMPT, 5], **settings)]
+            found.append(said(events))
+            assert any(isinstance(event, Speculated) for event in events) == (draft_model is not None)
+            layers = [event.unit for event in events if isinstance(event, LayerDone)]
+            passes = sum(unit == "head" for unit in layers)
+            assert layers.count("layer 0") == passes  # of the model that answers, and of no other
+            right, tried = engine.guesses
+            assert 0 <= right <= tried
+            assert bool(tried) == any(isinstance(event, Speculated) and event.drafted for event in events)
+    assert found[0] == found[1]
+
+
+def test_without_a_seed_it_says_what_its_guesses_were_drawn_from(tmp_path: Path) -> None:
+    """For as many tokens as the other model has: none of a chance that it does not have itself."""
+    for vocab_size in (VOCAB_SIZE - 9, VOCAB_SIZE + 9):
+        chooser = Sampler(SamplingSettings(temperature=1.0), {}, PROMPT)
+        with loaded(saved("llama", tmp_path / str(vocab_size), vocab_size=vocab_size)) as model:
+            draft = ModelDrafter(model, VOCAB_SIZE, chooser).draft([token % 100 for token in PROMPT], 4)
+        assert draft.probabilities is not None
+        assert draft.probabilities.shape == (4, VOCAB_SIZE)
+        torch.testing.assert_close(draft.probabilities.sum(-1), torch.ones(4))
+        assert not draft.probabilities[:, vocab_size:].any()
