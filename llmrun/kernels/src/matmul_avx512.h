@@ -7,17 +7,10 @@ static inline vs vs_set(int32_t value) { return _mm512_set1_epi32(value); }
 static inline vf vf_of_vs(vs a) { return _mm512_cvtepi32_ps(a); }
 
 /* sum += the products of four unsigned bytes in each word of weights with the four of x */
-static inline vs vs_dot(vs sum, const uint32_t *weights, const int8_t *x, int is_signed) {
+static inline vs vs_dot(vs sum, const uint32_t *weights, const int8_t *x) {
     int32_t four;
     memcpy(&four, x, 4);
-    (void)is_signed; /* never: see BYTES_OFFSET */
     return _mm512_dpbusd_epi32(sum, _mm512_load_si512(weights), _mm512_set1_epi32(four));
-}
-
-/* 16 columns: four words of weights of each row, PANEL words apart */
-static inline vs vs_dot16(vs sum, const uint32_t *weights, const int8_t *x, int is_signed) {
-    for (int k = 0; k < 4; k++) sum = vs_dot(sum, weights + k * PANEL, x + 4 * k, is_signed);
-    return sum;
 }
 
 /* out[k][r]: the k-th word of 16 bytes at `at` in row r */
