@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from llmrun.settings import SPECULATE_WORDS
+
 Complete = Callable[[str], list[str]]
 """What Typer's ``autocompletion`` takes: the words that may continue the given one."""
 
@@ -38,7 +40,7 @@ def models(incomplete: str) -> list[str]:
 
 def drafters(incomplete: str) -> list[str]:
     """Offers what ``--speculate`` knows: its words, and models."""
-    return _offer(incomplete, lambda: ["auto", "off", "self", "ngram"], lambda: models(""))
+    return _offer(incomplete, lambda: SPECULATE_WORDS, lambda: models(""))
 
 
 def removable(incomplete: str) -> list[str]:

@@ -50,6 +50,12 @@ def test_targets_are_llmrun_and_its_models():
     assert complete.targets("llmrun:smollm2:13") == ["llmrun:smollm2:135m"]
 
 
+def test_drafters_are_words_and_models():
+    import_model("tiny")
+    assert complete.drafters("")[:4] == ["auto", "off", "self", "ngram"]
+    assert complete.drafters("t") == ["tiny"]
+
+
 def test_only_what_is_there_can_be_removed(tmp_path):
     assert complete.removable("") == []
     import_model("tiny")
