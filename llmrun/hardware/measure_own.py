@@ -158,6 +158,8 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
     import torch
     from transformers import AutoModel
 
+    from llmrun.kernels.norms import use_own_norms
+
     config = _config(folder)
     config.num_hidden_layers = n_layers
     config.vocab_size = FEW_IDS
@@ -165,7 +167,9 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:n_layers]
     with torch.device("meta"):
-        return AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
+        model = AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
+    use_own_norms(model)  # as a run does
+    return model
 
 
 def _filled(model: Any, formats: Mapping[str, str], fine: bool) -> Any:  # noqa: ANN401

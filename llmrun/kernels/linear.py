@@ -201,6 +201,22 @@ class Kernels:
             self._check(self._functions.llmrun_attention(self._pool, ctypes.byref(job)))
         return out
 
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """`weight * x / sqrt(epsilon + mean of the squares of x)`, over the last dimension, contiguous fp32.
+
+        Raises:
+            ValueError: shapes, dtypes or layout are others than these.
+        """
+        columns = x.shape[-1]
+        if not _is_fp32(x) or not _is_fp32(weight) or weight.shape != (columns,):
+            raise ValueError(f"no norm of {x.dtype} {tuple(x.shape)} with {weight.dtype} {tuple(weight.shape)}")
+        y = torch.empty_like(x)
+        if tokens := x.numel() // columns if columns else 0:
+            norm, at = self._functions.llmrun_rms_norm, (x.data_ptr(), weight.data_ptr())
+            with self._lock:
+                self._check(norm(self._pool, *at, tokens, columns, epsilon, y.data_ptr()))
+        return y
+
     def close(self) -> None:
         """Ends the threads and frees their memory; nothing can be computed after that."""
         with self._lock:
@@ -214,6 +230,11 @@ class Kernels:
             raise MemoryError("no memory for the kernels' workspaces")
         if status:
             raise ValueError("the kernels refuse these arguments")
+
+
+def _is_fp32(x: torch.Tensor) -> bool:
+    """Whether it is plain contiguous fp32 in memory."""
+    return x.dtype is torch.float32 and x.is_cpu and x.is_contiguous()
 
 
 def _matrix(weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scales | None) -> Matrix:
@@ -251,7 +272,7 @@ class Product:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
         shape, columns, kernels = x.shape, self._columns, self._kernels
-        if x.dtype is not torch.float32 or shape[-1] != columns or not x.is_contiguous() or not x.is_cpu:
+        if not _is_fp32(x) or shape[-1] != columns:
             raise ValueError(f"activations must be contiguous fp32 (..., {columns}), not {x.dtype} {tuple(shape)}")
         y = x.new_empty((*shape[:-1], self._rows))
         if self._rows and (tokens := x.numel() // columns):

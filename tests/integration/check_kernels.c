@@ -209,6 +209,25 @@ static int check_attention(llmrun_pool *pool, long group, long queries, long tok
     return wrong;
 }
 
+static int check_rms_norm(llmrun_pool *pool, long tokens, long columns) {
+    size_t nbytes = (size_t)(tokens * columns) * sizeof(float);
+    float *weight = take((size_t)columns * sizeof(float)), *x = take(nbytes), *y = take(nbytes);
+    for (long c = 0; c < columns; c++) weight[c] = random_float();
+    for (long i = 0; i < tokens * columns; i++) x[i] = random_float();
+    int wrong = llmrun_rms_norm(pool, x, weight, tokens, columns, 1e-2f, y) != 0;
+    for (long t = 0; t < tokens; t++) {
+        double sum = 0;
+        for (long c = 0; c < columns; c++) sum += (double)x[t * columns + c] * (double)x[t * columns + c];
+        for (long c = 0; c < columns; c++) {
+            double exact = (double)weight[c] * (double)x[t * columns + c] / sqrt(sum / (double)columns + 1e-2);
+            wrong |= !(fabs(exact - (double)y[t * columns + c]) < 1e-5);
+        }
+    }
+    if (wrong) printf("wrong: norm of %ld x %ld\n", tokens, columns);
+    free(weight), free(x), free(y);
+    return wrong;
+}
+
 int main(void) {
     int wrong = 0, checks = 0;
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -228,6 +247,8 @@ int main(void) {
             wrong |= check_attention(pool, 1, queries, 70, 33, 0);
             wrong |= check_attention(pool, 5, queries, 601, 64, 40);
         }
+        for (long columns = 1; columns <= 4000; columns = 5 * columns + 1, checks++)
+            for (long tokens = 1; tokens <= 65; tokens *= 8) wrong |= check_rms_norm(pool, tokens, columns);
         llmrun_pool_free(pool);
     }
     llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18, NULL, 0, 0};

@@ -60,7 +60,7 @@ static const llmrun_kernels *kernels(void) {
     return known;
 }
 
-int llmrun_abi(void) { return 3; }
+int llmrun_abi(void) { return 4; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 
@@ -164,4 +164,11 @@ static int is_attention(const llmrun_attention_job *job) {
 int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job) {
     if (!pool || !is_attention(job)) return -2;
     return kernels()->attention(pool, job);
+}
+
+int llmrun_rms_norm(llmrun_pool *pool, const float *x, const float *weight, long tokens, long columns, float epsilon,
+                    float *y) {
+    if (!pool || !x || !weight || !y || tokens < 1 || columns < 1) return -2;
+    kernels()->rms_norm(pool, x, weight, tokens, columns, epsilon, y);
+    return 0;
 }

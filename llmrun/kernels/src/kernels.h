@@ -16,6 +16,8 @@ typedef struct {
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);
     void (*remainders)(const float *x, long columns, float *left); /* what int8 leaves of a token's activations */
     int (*round)(llmrun_pool *, const llmrun_matrix *plain, int format, void *out);
+    void (*rms_norm)(llmrun_pool *, const float *x, const float *weight, long tokens, long columns, float epsilon,
+                     float *y);
 } llmrun_kernels;
 
 /* A weight is read once for so many tokens; with more of them rows_int gives way to matmul_int. */

@@ -53,7 +53,7 @@ typedef struct {
     float *out;
 } llmrun_attention_job;
 
-LLMRUN_API int llmrun_abi(void); /* 3 */
+LLMRUN_API int llmrun_abi(void); /* 4 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
@@ -77,5 +77,8 @@ LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, floa
 LLMRUN_API int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, void *out);
 /* 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job);
+/* y[t, c] = weight[c] * x[t, c] / sqrt(epsilon + the mean of the squares of token t). 0: done, -2: bad arguments */
+LLMRUN_API int llmrun_rms_norm(llmrun_pool *pool, const float *x, const float *weight, long tokens, long columns,
+                               float epsilon, float *y);
 
 #endif

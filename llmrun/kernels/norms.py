@@ -1,0 +1,75 @@
+"""A model's own norms by the kernels, where they are plain ones by the root of the mean square.
+
+transformers computes them with six of torch's operators, which take longer for a token than the numbers do.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.functional import rms_norm
+
+from llmrun.kernels.multiply import kernels
+
+EPSILONS = ("variance_epsilon", "eps")
+"""What models call the number that keeps a norm from dividing by nothing."""
+
+
+class RmsNorm(nn.Module):
+    """``weight * x / sqrt(epsilon + mean of the squares of x)``, fp32 on the CPU, in place of a norm that is this.
+
+    It has the parameter and all else of the ``original`` but its class.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, original: nn.Module, epsilon: float) -> None:
+        super().__init__()
+        self.__dict__.update({name: value for name, value in vars(original).items() if name not in self.__dict__})
+        self.register_parameter("weight", dict(original.named_parameters())["weight"])
+        self._epsilon = epsilon
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., D)`` to the same."""
+        own = kernels(torch.get_num_threads())
+        if own is None:
+            return rms_norm(x, x.shape[-1:], self.weight, self._epsilon)
+        return own.rms_norm(x.contiguous(), self.weight, self._epsilon)
+
+
+def use_own_norms(model: nn.Module) -> None:
+    """Put ``RmsNorm`` in the place of every module of a model, in fp32 on the CPU, that computes what it does."""
+    known: dict[tuple[type, int, float], bool] = {}
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if (size := _size(module)) and (epsilon := _epsilon(module)) is not None:
+                kind = type(module), size, epsilon
+                if kind not in known:
+                    known[kind] = _is_plain(module, size, epsilon)
+                if known[kind]:
+                    setattr(parent, name, RmsNorm(module, epsilon))
+
+
+def _size(module: nn.Module) -> int:
+    """Of the vector of what may be such a norm: it takes one tensor, and has one vector and nothing else; 0: none."""
+    parameters = dict(module.named_parameters())
+    if list(parameters) != ["weight"] or parameters["weight"].ndim != 1 or list(module.buffers()):
+        return 0
+    return len(parameters["weight"]) if len(inspect.signature(module.forward).parameters) == 1 else 0
+
+
+def _epsilon(module: nn.Module) -> float | None:
+    return next((value for name in EPSILONS if isinstance(value := vars(module).get(name), float)), None)
+
+
+def _is_plain(module: nn.Module, size: int, epsilon: float) -> bool:
+    """Whether it gives the numbers that ``RmsNorm`` would, of random vectors of which some are very short."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand(size, generator=generator) + 0.5
+    x = torch.randn(3, size, generator=generator) * torch.tensor([1e-3, 1.0, 30.0])[:, None]
+    found = functional_call(module, {"weight": weight}, (x,))
+    expected = rms_norm(x, (size,), weight, epsilon)
+    return isinstance(found, torch.Tensor) and torch.allclose(found, expected, rtol=1e-5, atol=0)
