@@ -146,7 +146,7 @@ class Residency:
 
     @contextmanager
     def drafting(self) -> Iterator[None]:
-        """Passes within, over one token each, draft; there have to be all substitutes."""
+        """Passes within, over a token or a few, draft; there have to be all substitutes."""
         assert self.can_draft, "a pass over a token makes what drafts take"
         self._drafting, self._prefill = True, False
         try:

@@ -10,6 +10,7 @@ from llmrun.engine.speculation.model_draft import ModelDrafter
 from llmrun.engine.speculation.ngram import NgramDrafter
 from llmrun.engine.speculation.self_draft import SelfDrafter
 from llmrun.engine.speculation.shape import PRIOR, Prior, Shape
+from llmrun.engine.speculation.tree import Sharpness
 from llmrun.planner.plan import Plan
 from llmrun.settings import NGRAM, Speculating
 
@@ -22,7 +23,16 @@ def drafters(asked: Speculating, model: LoadedModel, draft_model: LoadedModel | 
         return partial(ModelDrafter, draft_model, model.spec.vocab_size)
     if asked.method == NGRAM:
         return lambda sampler: NgramDrafter()
-    return partial(SelfDrafter, model.forward, model.residency, model.cache) if model.plan.drafts(asked) else None
+    if not model.plan.drafts(asked):
+        return None
+    return partial(
+        SelfDrafter,
+        model.forward,
+        model.residency,
+        model.cache,
+        tree_tokens=_most(asked, model.plan),
+        sharpness=Sharpness(),  # what it learns lasts from answer to answer
+    )
 
 
 def shape_of(asked: Speculating, plan: Plan) -> Shape:

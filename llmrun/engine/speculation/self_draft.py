@@ -13,6 +13,7 @@ from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.chain import draft_chain
 from llmrun.engine.speculation.draft import NOTHING, Draft
+from llmrun.engine.speculation.tree import LEAST, Sharpness, Tree, draft_tree
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
 
@@ -22,21 +23,50 @@ class SelfDrafter:
 
     Args:
         sampler: chooses the tokens of the answer.
+        tree_tokens: drafts are trees of at most so many tokens where the cache branches; below 2 they are chains.
+        least: no token of a tree is right with less chance.
+        sharpness: of the trees; learns from them.
     """
 
-    def __init__(self, forward: Forward, residency: Residency, cache: KVCache, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        residency: Residency,
+        cache: KVCache,
+        sampler: Sampler,
+        *,
+        tree_tokens: int = 0,
+        sharpness: Sharpness | None = None,
+        least: float = LEAST,
+    ) -> None:
         self._forward = forward
         self._residency = residency
         self._cache = cache
         self._sampler = sampler
+        self._tree_tokens = tree_tokens if cache.branches else 0
+        self._sharpness = sharpness or Sharpness()
+        self._least = least
+        self._drafted: tuple[int, Tree] | None = None  # where, and what
 
     def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
-        """At most ``count`` tokens after ``tokens``; fewer where the model in fewer bits is not sure of them.
+        """At most ``count`` places after ``tokens``; fewer where the model in fewer bits is not sure of them.
 
         Raises:
             Interrupted: the run was cancelled.
         """
         if not self._residency.can_draft:
             return NOTHING
+        most = min(self._tree_tokens, self._cache.room_tokens - 1)
         with self._cache.drafting(), self._residency.drafting():
-            return draft_chain(self._forward.decode, tokens, count, self._sampler, most_doubt=most_doubt)
+            if most < 2:
+                return draft_chain(self._forward.decode, tokens, count, self._sampler, most_doubt=most_doubt)
+            return self._tree(tokens, count, most, math.exp(-most_doubt))
+
+    def _tree(self, tokens: Sequence[int], count: int, most: int, worth: float) -> Draft:
+        if self._drafted:
+            place, last = self._drafted
+            self._sharpness.learn(last.told(tokens[place:]))
+        read, sharpness = self._forward.verify, self._sharpness.value
+        tree = draft_tree(read, tokens, count, most, self._sampler, sharpness, worth=worth, least=self._least)
+        self._drafted = len(tokens), tree
+        return tree.draft(most, self._least)
