@@ -272,11 +272,12 @@ class Product:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
         shape, columns, kernels = x.shape, self._columns, self._kernels
-        if not _is_fp32(x) or shape[-1] != columns:
+        if x.dtype is not torch.float32 or shape[-1] != columns or not x.is_contiguous() or not x.is_cpu:
             raise ValueError(f"activations must be contiguous fp32 (..., {columns}), not {x.dtype} {tuple(shape)}")
         y = x.new_empty((*shape[:-1], self._rows))
         if self._rows and (tokens := x.numel() // columns):
             with kernels._lock:
                 status = self._function(kernels._pool, self._at, x.data_ptr(), tokens, y.data_ptr())
-            kernels._check(status)
+            if status:
+                kernels._check(status)
         return y

@@ -80,6 +80,7 @@ def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: 
     head_names |= _own(spec.unit(HEAD), modules[id(head)], parameters)
     _replace(model, modules[id(head)], HeadModule(head, HEAD, head_names, source, gate))
     rest = {_wrap_owner(model, parameters[tensor.name], gate): tensor.name for tensor in spec.unit("rest").parameters}
+    _keep_at_hand(model)
     return Skeleton(model.eval().requires_grad_(False), gate, rest)
 
 
@@ -180,6 +181,17 @@ def _wrap_owner(model: nn.Module, parameter: str, gate: Gate) -> str:
         return parameter
     _replace(model, path, RestModule(owner, gate))
     return f"{path}.inner.{name}"
+
+
+def _keep_at_hand(model: nn.Module) -> None:
+    """Make the parts of each module, and the biases that it has not, plain attributes as well.
+
+    Else torch looks for them in Python code after all other attributes, which a token does hundreds of times. What is
+    set later takes their place (``nn.Module.__setattr__``); parameters that come and go are left out.
+    """
+    for module in model.modules():
+        absent = {name: None for name, parameter in module._parameters.items() if parameter is None}
+        vars(module).update(module._modules, **absent)
 
 
 def _replace(model: nn.Module, path: str, wrapper: Wrapper) -> None:

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from llmrun.checkpoint import read_spec
+from llmrun.models.skeleton import build_skeleton
 from llmrun.models.unit_module import Gate, HeadModule
+from llmrun.runtime.sequential import SequentialWeights
 
 
 class OneMatrix:
@@ -51,3 +54,17 @@ def test_the_head_sees_the_last_token_of_a_prompt_as_if_it_stood_alone() -> None
     assert logits.tolist() == [[[9.0, 21.0]]]
     assert inner.strides == (3, 3, 1)  # the prompt's are (12, 3, 1): 60 x the time in bf16
     assert head(prompt).tolist() == [[[x, 2 * x + 3] for x in (0.0, 3.0, 6.0, 9.0)]]
+
+
+def test_what_is_set_later_takes_the_place_of_a_part_that_is_at_hand(tiny_checkpoint):
+    spec = read_spec(tiny_checkpoint)
+    layer = build_skeleton(spec, SequentialWeights(spec)).model.model.layers[0]
+    attention = layer.inner.self_attn
+    assert vars(attention)["q_proj"] is attention._modules["q_proj"]
+    assert vars(attention.q_proj)["bias"] is None
+    assert "weight" not in vars(attention.q_proj)
+    other, bias = nn.Linear(3, 2), nn.Parameter(torch.ones(2))
+    attention.q_proj = other
+    assert attention.q_proj is attention._modules["q_proj"] is other
+    attention.k_proj.bias = bias
+    assert attention.k_proj.bias is attention.k_proj._parameters["bias"] is bias
