@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-ABI = 4
+ABI = 5
 """What `llmrun_abi` says if the library was built from the header that this module follows."""
 
 
@@ -28,7 +28,7 @@ class Matrix(ctypes.Structure):
 
 
 class AttentionJob(ctypes.Structure):
-    """`llmrun_attention_job`: strides of keys and values in elements, `window` and `softcap` 0 for none."""
+    """`llmrun_attention_job`: strides in elements, `window` and `softcap` 0 for none."""
 
     _fields_ = (
         ("format", c_int),
@@ -38,6 +38,8 @@ class AttentionJob(ctypes.Structure):
         ("tokens", c_long),
         ("head_dim", c_long),
         ("query", c_void_p),
+        ("query_head", c_long),
+        ("query_token", c_long),
         ("keys", c_void_p),
         ("values", c_void_p),
         ("key_head", c_long),
@@ -48,6 +50,8 @@ class AttentionJob(ctypes.Structure):
         ("scale", c_float),
         ("softcap", c_float),
         ("out", c_void_p),
+        ("out_head", c_long),
+        ("out_token", c_long),
     )
 
 

@@ -155,7 +155,7 @@ class Kernels:
         """Causal attention of the newest tokens to a cache which they are in.
 
         Args:
-            query: `(H, T, D)` fp32, of the last `T` of the `S` tokens.
+            query: `(H, T, D)` fp32, of the last `T` of the `S` tokens; heads and tokens in any order in memory.
             keys: `(H_kv, S, D)` F32, F16 or BF16, a view of a larger cache if need be; query head `h` has the keys of
                 head `h // (H / H_kv)`.
             values: the same.
@@ -164,7 +164,7 @@ class Kernels:
             softcap: `softcap * tanh(product / softcap)` before the softmax; 0: none.
 
         Returns:
-            `(H, T, D)` fp32.
+            `(H, T, D)` fp32, a view of `(T, H, D)`.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
@@ -178,8 +178,8 @@ class Kernels:
             raise ValueError(f"no attention of {query.dtype} to {keys.dtype} and {values.dtype}")
         if keys.stride(2) != 1 or values.stride(2) != 1:
             raise ValueError("a head's key must be contiguous")
-        query = query.contiguous()
-        out = torch.empty_like(query)
+        query = query if query.stride(2) == 1 else query.contiguous()
+        out = torch.empty(queries, heads, head_dim).transpose(0, 1)
         job = AttentionJob(
             CACHE_FORMATS[keys.dtype],
             kv_heads,
@@ -188,6 +188,7 @@ class Kernels:
             tokens,
             head_dim,
             query.data_ptr(),
+            *query.stride()[:2],
             keys.data_ptr(),
             values.data_ptr(),
             *keys.stride()[:2],
@@ -196,6 +197,7 @@ class Kernels:
             scale,
             softcap,
             out.data_ptr(),
+            *out.stride()[:2],
         )
         with self._lock:
             self._check(self._functions.llmrun_attention(self._pool, ctypes.byref(job)))

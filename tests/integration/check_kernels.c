@@ -198,9 +198,11 @@ static int check_attention(llmrun_pool *pool, long group, long queries, long tok
     float *cache = take((size_t)(2 * kv_heads * tokens * head_dim) * sizeof(float));
     for (long i = 0; i < heads * queries * head_dim; i++) query[i] = 2 * random_float();
     for (long i = 0; i < 2 * kv_heads * tokens * head_dim; i++) cache[i] = random_float();
-    llmrun_attention_job job = {LLMRUN_F32, kv_heads, group, queries, tokens, head_dim, query, cache,
+    llmrun_attention_job job = {LLMRUN_F32, kv_heads, group, queries, tokens, head_dim, query,
+                                queries * head_dim, head_dim, cache,
                                 cache + kv_heads * tokens * head_dim, tokens * head_dim, head_dim, tokens * head_dim,
-                                head_dim, window, 0.3f, window ? 20.0f : 0.0f, out};
+                                head_dim, window, 0.3f, window ? 20.0f : 0.0f, out,
+                                queries * head_dim, head_dim};
     int wrong = llmrun_attention(pool, &job) != 0;
     for (long head = 0; head < heads; head++)
         for (long t = 0; t < queries; t++) wrong |= !is_near(&job, head, t);
@@ -246,6 +248,8 @@ int main(void) {
         for (long queries = 1; queries <= 9; queries += 4, checks++) {
             wrong |= check_attention(pool, 1, queries, 70, 33, 0);
             wrong |= check_attention(pool, 5, queries, 601, 64, 40);
+            wrong |= check_attention(pool, 1, 17 * queries, 13 + 17 * queries, 33, 0);
+            wrong |= check_attention(pool, 3, 24 + queries, 201, 80, 40);
         }
         for (long columns = 1; columns <= 4000; columns = 5 * columns + 1, checks++)
             for (long tokens = 1; tokens <= 65; tokens *= 8) wrong |= check_rms_norm(pool, tokens, columns);

@@ -67,7 +67,7 @@ def test_eight_bit_floats(
 @given(
     kv_heads=st.integers(1, 3),
     group=st.integers(1, 6),
-    queries=st.integers(1, 10),
+    queries=st.integers(1, 60),
     past=st.integers(0, 1200),
     head_dim=st.integers(1, 140),
     dtype=st.sampled_from(sorted(DTYPES)),

@@ -149,6 +149,11 @@ def attention_in_double(query, keys, values, scale, window, softcap):
         (6, 3, 5, 77, 33, 0, 30.0),
         (2, 2, 20, 600, 16, 7, 0.0),
         (5, 1, 1, 1100, 256, 512, 50.0),
+        (4, 4, 17, 17, 64, 0, 0.0),
+        (6, 2, 70, 333, 80, 0, 0.0),
+        (3, 1, 150, 700, 33, 0, 0.0),
+        (8, 2, 40, 200, 128, 50, 30.0),
+        (2, 1, 64, 128, 4, 9, 0.0),
     ],
 )
 def test_attention(kernels, dtype, heads, kv_heads, queries, tokens, head_dim, window, softcap) -> None:
@@ -167,6 +172,32 @@ def test_attention_to_scores_far_apart(kernels: Kernels) -> None:
     keys[0, 3, 0], keys[0, 700, 0] = 50, 50  # 5,000 above the others, in two stretches
     values = torch.arange(900.0).view(1, 900, 1).expand(1, 900, 4).contiguous()
     assert kernels.attention(query, keys, values, 1.0).tolist() == [[[351.5] * 4]]
+
+
+@pytest.mark.parametrize("tokens", [3, 40])
+def test_attention_takes_heads_and_tokens_in_any_order(kernels: Kernels, tokens: int) -> None:
+    query, cache = torch.randn(tokens, 4, 2 * 24).transpose(0, 1), torch.randn(2, 2, 90, 24).half()
+    expected = attention_in_double(query[..., :24].contiguous(), *cache, 0.3, 0, 0.0)
+    found = kernels.attention(query[..., :24], *cache, 0.3)
+    assert found.transpose(0, 1).is_contiguous()
+    assert (found - expected).abs().max() < 1e-5
+
+
+def test_a_token_of_a_prompt_attends_alike_in_any_chunk(kernels: Kernels) -> None:
+    query, (keys, values) = torch.randn(4, 300, 64), torch.randn(2, 2, 300, 64).half()
+    whole = kernels.attention(query, keys, values, 0.2)
+    chunks = [
+        kernels.attention(query[:, begin:end], keys[:, :end], values[:, :end], 0.2)
+        for begin, end in ((0, 170), (170, 300))
+    ]
+    assert torch.equal(whole, torch.cat(chunks, 1))
+
+
+def test_attention_to_what_is_no_number_gives_none(kernels: Kernels) -> None:
+    query, (keys, values) = torch.randn(1, 40, 16), torch.randn(2, 1, 100, 16)
+    keys[0, 80] = torch.nan
+    unknown = kernels.attention(query, keys, values, 0.2).isnan().all(-1)[0]
+    assert unknown.tolist() == [False] * 20 + [True] * 20
 
 
 def test_two_python_threads_share_one_pool(kernels: Kernels) -> None:

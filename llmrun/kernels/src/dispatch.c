@@ -60,7 +60,7 @@ static const llmrun_kernels *kernels(void) {
     return known;
 }
 
-int llmrun_abi(void) { return 4; }
+int llmrun_abi(void) { return 5; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 
@@ -111,7 +111,9 @@ typedef struct {
     const llmrun_kernels *table;
     const float *x;
     float *both; /* tokens, then what is left of them */
-    long tokens, columns;
+    long tokens, columns, rows;
+    const float *products; /* of both, (2 * tokens, rows) */
+    float *y;
 } fine_job;
 
 static void split_part(void *context, long token, int thread) {
@@ -123,16 +125,24 @@ static void split_part(void *context, long token, int thread) {
                            job->both + (size_t)(job->tokens + token) * row);
 }
 
+static void add_part(void *context, long token, int thread) {
+    const fine_job *job = context;
+    const float *first = job->products + token * job->rows, *second = first + job->tokens * job->rows;
+    float *y = job->y + token * job->rows;
+    (void)thread;
+    for (long r = 0; r < job->rows; r++) y[r] = first[r] + second[r];
+}
+
 static int fine_pass(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
     size_t taken = 2 * (size_t)tokens * (size_t)weight->columns, given = (size_t)tokens * (size_t)weight->rows;
     float *memory = llmrun_pool_outer(pool, (taken + 2 * given) * sizeof(float));
     if (!memory) return -1;
     float *products = memory + taken;
-    fine_job job = {kernels(), x, memory, tokens, weight->columns};
+    fine_job job = {kernels(), x, memory, tokens, weight->columns, weight->rows, products, y};
     llmrun_pool_run(pool, split_part, &job, tokens);
     int status = llmrun_linear(pool, weight, memory, 2 * tokens, products);
     if (status) return status;
-    for (size_t i = 0; i < given; i++) y[i] = products[i] + products[given + i];
+    llmrun_pool_run(pool, add_part, &job, tokens);
     return 0;
 }
 

@@ -40,20 +40,22 @@ typedef struct {
 
 /* Attention of `queries` new tokens over `tokens` of a cache, of which the last `queries` are the new ones themselves.
  * Query head h reads key head h / group. Strides of keys and values are in elements, those within a head's
- * `head_dim` are 1; query and out are (kv_heads * group, queries, head_dim), contiguous. */
+ * `head_dim` are 1, of query and out too. */
 typedef struct {
     int format; /* of keys and values: LLMRUN_F32, LLMRUN_F16 or LLMRUN_BF16 */
     long kv_heads, group, queries, tokens, head_dim;
     const float *query;
+    long query_head, query_token;
     const void *keys, *values;
     long key_head, key_token, value_head, value_token;
     long window;   /* a token sees itself and the window - 1 before it; 0: all */
     float scale;   /* of the products, before softcap */
     float softcap; /* softcap * tanh(product / softcap); 0: none */
     float *out;
+    long out_head, out_token;
 } llmrun_attention_job;
 
-LLMRUN_API int llmrun_abi(void); /* 4 */
+LLMRUN_API int llmrun_abi(void); /* 5 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
