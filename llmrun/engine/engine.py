@@ -114,7 +114,8 @@ class Engine:
             if began:
                 imported_bytes = max(0, (process_io() or 0) - began.read_bytes - host.bytes_read)
                 speeds = replace(speeds, startup_s=ready_s - began.at_s, startup_bytes=imported_bytes)
-            self._expectation = Expectation(spec, plan.speculating_as(speculating), speeds, ready_s)
+            planned = plan.speculating_as(speculating)
+            self._expectation = Expectation(spec, planned, speeds, ready_s, draft_model.spec if draft_model else None)
 
     def generate(self, prompt: Sequence[int], sampling: SamplingSettings, stream: TextStream) -> Iterator[Event]:
         """The events of one answer to ``prompt``, live; closing the iterator stops the work and waits for its end.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.events import Accepted, Expected
 from llmrun.hardware.speeds import Speeds
+from llmrun.planner.draft_model import with_draft_peak
 from llmrun.planner.plan import CPU, DISK, Plan, Prediction, is_gpu
 from llmrun.planner.predict import predict_plan
 
@@ -18,13 +19,17 @@ class Expectation:
     Args:
         speeds: what was measured of this host.
         ready_s: when the engine was ready for a request.
+        draft_model: what drafts, where another model does.
     """
 
-    def __init__(self, spec: ModelSpec, plan: Plan, speeds: Speeds, ready_s: float) -> None:
+    def __init__(
+        self, spec: ModelSpec, plan: Plan, speeds: Speeds, ready_s: float, draft_model: ModelSpec | None = None
+    ) -> None:
         self._spec = spec
         self._plan = plan
         self._speeds = speeds
         self._ready_s = ready_s
+        self._draft_model = draft_model
 
     def of(self, accepted: Accepted, new_tokens: int, *, first: bool) -> Expected:
         """The prediction for a request; ``first`` if none came before it."""
@@ -36,6 +41,8 @@ class Expectation:
         )
         idle_s = max(0.0, accepted.at_s - self._ready_s) if first else 0.0
         prediction = predict_plan(self._spec, self._plan, self._speeds, workload, idle_s=idle_s)
+        if self._draft_model:
+            prediction = with_draft_peak(prediction, self._draft_model, workload)
         drafting = prediction.drafting
         return Expected(
             at_s=time.monotonic(),

@@ -9,7 +9,8 @@ from llmrun.checkpoint.spec import ModelSpec
 from llmrun.formats import weight_format
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.memory import account
-from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Plan
+from llmrun.planner.peak import request_bytes, touched_kv_bytes
+from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Plan, Prediction
 from llmrun.planner.predict import predict
 from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
 
@@ -44,6 +45,15 @@ def draft_token_s(model: ModelSpec, workload: Workload, speeds: Speeds) -> float
     """Seconds that it takes to draft a token."""
     fine = draft_precision(model).quality.fine
     return predict(model, _placements(model), DEFAULT_SLOTS, speeds, _workload(model, workload), fine=fine).tpot_s
+
+
+def with_draft_peak(prediction: Prediction, model: ModelSpec, workload: Workload) -> Prediction:
+    """What ``model`` will in fact have taken in such a request, in place of all that is reserved for it."""
+    own = _workload(model, workload)
+    weights = sum(unit.buffer_bytes for unit in model.units)
+    touched = sum(touched_kv_bytes(model, unit, own) for unit in model.units)
+    left = draft_model_bytes(model, workload) - weights - touched - request_bytes(model, own)
+    return replace(prediction, peak_bytes={**prediction.peak_bytes, CPU: prediction.peak_bytes[CPU] - left})
 
 
 def counts(plan: Plan, model: ModelSpec) -> bool:

@@ -12,7 +12,7 @@ from llmrun.errors import PlanError, UsageError
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
-from llmrun.planner.draft_model import draft_model_bytes, draft_token_s
+from llmrun.planner.draft_model import draft_model_bytes, draft_token_s, with_draft_peak
 from llmrun.planner.drafting import (
     ACCEPTANCE,
     MOST_ACCEPTANCE,
@@ -94,6 +94,8 @@ def make_plan(
     if draft_model:
         drafted = replace(drafted, draft_model_bytes=draft_model_bytes(draft_model, workload))
         found = search_for(problem(drafted, budget))
+        assert found.prediction
+        found = replace(found, prediction=with_draft_peak(found.prediction, draft_model, drafted))
         each_s = draft_token_s(draft_model, workload, speeds)
         return _with_drafts(found, search_for(problem(workload, budget)), spec, speeds, speculating, acceptance, each_s)
     plain = search_for(problem(drafted if speculating.method == NGRAM else workload, budget))

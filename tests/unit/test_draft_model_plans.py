@@ -11,10 +11,17 @@ from llmrun.cli.guesses_file import keep_guesses, known_acceptance
 from llmrun.cli.plans_folder import save_plan, saved_plan
 from llmrun.errors import PlanError
 from llmrun.planner.check_plan import check_plan
-from llmrun.planner.draft_model import counts, draft_model_bytes, draft_model_plan, draft_token_s
+from llmrun.planner.draft_model import (
+    counts,
+    draft_model_bytes,
+    draft_model_plan,
+    draft_token_s,
+    with_draft_peak,
+)
 from llmrun.planner.drafting import ACCEPTANCE, MODEL_ACCEPTANCE
 from llmrun.planner.make import make_plan
 from llmrun.planner.memory import account, kv_bytes, workspace_bytes
+from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import CPU
 from llmrun.planner.plan_file import plan_from_json, plan_to_json
 from llmrun.planner.predict import predict_plan
@@ -81,6 +88,19 @@ def test_what_a_pass_gives_and_takes():
     assert planned(acceptance=0.9).prediction.tpot_s < planned(acceptance=0.5).prediction.tpot_s
     again = predict_plan(SPEC, plan, SPEEDS, plan.workload)
     assert again.tpot_s == pytest.approx(plan.prediction.tpot_s)
+
+
+def test_a_short_request_takes_less_of_it_than_is_reserved():
+    work = replace(WORK, context_tokens=4096)
+    plan = planned(Budget(2 * GIB), work=work)
+    own = lines_of(plan)["draft model"]
+    weights = sum(unit.buffer_bytes for unit in SMALL.units)
+    plain = peak_bytes(SPEC, plan.workload, plan.placements, plan.slots)[CPU]
+    peak = plan.prediction.peak_bytes[CPU]
+    assert plain - own + weights < peak < plain < plan.memory[0].nbytes
+    longer = replace(plan.workload, past_tokens=1024, prompt_tokens=2048, new_tokens=1024)
+    at = [with_draft_peak(plan.prediction, SMALL, asked).peak_bytes[CPU] for asked in (plan.workload, longer)]
+    assert at[0] < at[1] <= plan.prediction.peak_bytes[CPU]
 
 
 def test_it_drafts_unless_something_else_is_asked_for():
