@@ -147,7 +147,7 @@ class PackedWeight(torch.Tensor):
             return self._in_halves(numbers(self.packed, self.fmt, columns, self.scales).T).T.to(self.dtype)
         ids_of_rows = ids.reshape(-1)
         scales = self.scales.of_rows(ids_of_rows) if self.scales else None
-        rows = numbers(self.packed[ids_of_rows], self.fmt, columns, scales)
+        rows = numbers(self.packed.index_select(0, ids_of_rows), self.fmt, columns, scales)
         return rows.view(*ids.shape, columns).to(self.dtype)
 
     def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
