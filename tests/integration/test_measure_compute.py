@@ -11,7 +11,7 @@ from llmrun.hardware import measuring
 from llmrun.hardware.asking import Found
 from llmrun.hardware.checks import faults
 from llmrun.hardware.measure import assemble
-from llmrun.hardware.measure_compute import attend, weight_rate
+from llmrun.hardware.measure_compute import attend, attend_newest, weight_rate
 from llmrun.hardware.measure_device import Stage, cpu_stages, gpu_stages, measure_link, reading_slowdown, run_stages
 from llmrun.hardware.measure_disk import checkpoint_files
 from llmrun.hardware.measuring import Request, measure_parts
@@ -107,6 +107,13 @@ def test_attention_is_that_of_the_models(target):
     weights = (query.view(2, 2, 8) @ keys[0].transpose(1, 2) / math.sqrt(8)).softmax(-1)
     expected = (weights @ keys[0]).view(1, 1, 4, 8)
     assert torch.allclose(attend(query, keys, keys, None), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernels", "torch"])
+def test_a_chunk_is_measured_on_the_last_of_the_tokens(dtype) -> None:
+    query, (keys, values) = torch.randn(1, 4, 20, 16, dtype=dtype), torch.randn(2, 1, 2, 50, 16)
+    expected = attend(query, keys.to(dtype), values.to(dtype), torch.ones(1, 1, 20, 50, dtype=torch.bool).tril(30))
+    assert torch.allclose(attend_newest(query, keys, values), expected, atol=1e-5)
 
 
 def test_a_gpu_that_torch_does_not_have_is_told_and_the_cpu_measured(monkeypatch, tmp_path):
