@@ -1,6 +1,6 @@
 import pytest
 
-from llmrun.cli.options import budget_within, parse_size
+from llmrun.cli.options import budget_within, parse_size, speculating
 from llmrun.errors import UsageError
 from llmrun.settings import Budget
 
@@ -37,3 +37,12 @@ def test_no_vram_leaves_the_gpus_alone():
 
 def test_vram_makes_no_gpu_where_there_is_none():
     assert budget_within(Budget(2**30), None, 2**30) == Budget(2**30)
+
+
+def test_what_is_none_of_the_words_is_a_model():
+    assert [speculating(how, None).model for how in (None, "auto", "off", "self", "ngram")] == [None] * 5
+    assert [speculating(how, 7).model for how in ("./self", "org/small", "small.gguf")] == [
+        "./self",
+        "org/small",
+        "small.gguf",
+    ]
