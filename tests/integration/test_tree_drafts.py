@@ -80,3 +80,14 @@ def test_an_engine_gives_the_same_answers(folder: Path, settings: dict[str, obje
         with start_engine(spec, plan, speculating=Speculating(method, 12)) as engine:
             found.append([said(answer(engine, prompt, **settings)) for prompt in (PROMPT, [*PROMPT, 5])])
     assert found[0] == found[1]
+
+
+def test_where_wide_passes_are_dear_drafts_are_chains(folder: Path) -> None:
+    spec = read_spec(folder)
+    with opened(spec, plan_of(spec, letters_for(spec, "dRsRssRsR"), WORKLOAD)) as (forward, cache, _):
+        tokens = [*PROMPT, *plain(forward, cache, sampler())][: len(cache.tokens) + 1]
+        for dear in (False, True):
+            drafter = tree_drafter(forward, cache, sampler())
+            for wide in (False, True):
+                drafter._pass_s[wide].extend([0.1 + 0.2 * (wide and dear)] * 5)
+            assert (drafter.draft(tokens, 5).parents is None) == dear

@@ -7,7 +7,12 @@ verifies it writes over what it appended. Readers fill the ring for that pass me
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Sequence
+from statistics import median
+
+import torch
 
 from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
@@ -17,13 +22,23 @@ from llmrun.engine.speculation.tree import LEAST, Sharpness, Tree, draft_tree
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
 
+DEAR = 2.0
+"""A pass over some leaves of a tree may take so many times what one over a token takes: half as many passes are made.
+
+Over a long text attention to it, which is not yet read once for all of them, may take more.
+"""
+
+LATEST = 5
+"""Of so many times the median counts."""
+
 
 class SelfDrafter:
     """Guesses for one answer; nothing before a pass over a token has left the copies.
 
     Args:
         sampler: chooses the tokens of the answer.
-        tree_tokens: drafts are trees of at most so many tokens where the cache branches; below 2 they are chains.
+        tree_tokens: drafts are trees of at most so many tokens where the cache branches and wide passes are not dear;
+            below 2 they are chains.
         least: no token of a tree is right with less chance.
         sharpness: of the trees; learns from them.
     """
@@ -47,6 +62,7 @@ class SelfDrafter:
         self._sharpness = sharpness or Sharpness()
         self._least = least
         self._drafted: tuple[int, Tree] | None = None  # where, and what
+        self._pass_s = {wide: deque[float](maxlen=LATEST) for wide in (False, True)}
 
     def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
         """At most ``count`` places after ``tokens``; fewer where the model in fewer bits is not sure of them.
@@ -58,7 +74,7 @@ class SelfDrafter:
             return NOTHING
         most = min(self._tree_tokens, self._cache.room_tokens - 1)
         with self._cache.drafting(), self._residency.drafting():
-            if most < 2:
+            if most < 2 or self._is_dear():
                 return draft_chain(self._forward.decode, tokens, count, self._sampler, most_doubt=most_doubt)
             return self._tree(tokens, count, most, math.exp(-most_doubt))
 
@@ -66,7 +82,17 @@ class SelfDrafter:
         if self._drafted:
             place, last = self._drafted
             self._sharpness.learn(last.told(tokens[place:]))
-        read, sharpness = self._forward.verify, self._sharpness.value
-        tree = draft_tree(read, tokens, count, most, self._sampler, sharpness, worth=worth, least=self._least)
+        sharpness = self._sharpness.value
+        tree = draft_tree(self._read, tokens, count, most, self._sampler, sharpness, worth=worth, least=self._least)
         self._drafted = len(tokens), tree
         return tree.draft(most, self._least)
+
+    def _read(self, tokens: Sequence[int], sees: torch.Tensor) -> torch.Tensor:
+        began_s = time.monotonic()
+        logits = self._forward.verify(tokens, sees)
+        self._pass_s[len(tokens) > 1].append(time.monotonic() - began_s)
+        return logits
+
+    def _is_dear(self) -> bool:
+        one, some = self._pass_s[False], self._pass_s[True]
+        return len(one) == len(some) == LATEST and median(some) > DEAR * median(one)

@@ -32,7 +32,7 @@ SHARPNESS = 2.0
 
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.5, 20.0
 
-RATE = 0.2
+RATE = 0.1
 """How fast it follows what was seen: a first guess that was right or wrong is worth a few percent."""
 
 LEAST = 0.01
