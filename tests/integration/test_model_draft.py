@@ -70,8 +70,9 @@ class Watched:
         return self.drafts[-1]
 
 
-@pytest.mark.parametrize("letters", ["RRRRRRRRR", "dRRdRdRdR"])
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
+@pytest.mark.parametrize(
+    ("family", "letters"), [("llama", "dRRdRdRdR"), ("mistral", "RRRRRRRRR"), ("gemma3", "RRRRRRRRR")]
+)
 def test_the_tokens_are_those_of_a_run_without_drafts(tmp_path: Path, family: str, letters: str) -> None:
     """By a perfect drafter, the same model; a bad one; and one with another number of logits."""
     spec = saved(family, tmp_path / "large")
@@ -124,8 +125,9 @@ def test_it_reads_what_it_has_not_read_yet(tmp_path: Path, family: str) -> None:
             drafted = drafter.draft(tokens, 7).tokens
             assert len(drafted) == 7
             assert model.cache.tokens == [*tokens, *drafted[:-1]]
-            with loaded(spec, replace(WORKLOAD, context_tokens=200)) as fresh:
-                assert ModelDrafter(fresh, VOCAB_SIZE, sampler()).draft(tokens, 7).tokens == drafted
+            if step % 5 == 4:
+                with loaded(spec, replace(WORKLOAD, context_tokens=200)) as fresh:
+                    assert ModelDrafter(fresh, VOCAB_SIZE, sampler()).draft(tokens, 7).tokens == drafted
             right = step % 8
             wrong = (drafted[right] + 1) % VOCAB_SIZE if right < 7 else 5
             tokens = [*tokens, *drafted[:right], wrong]
