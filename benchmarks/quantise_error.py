@@ -147,7 +147,7 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = tokenizer(text.read_text(encoding="utf-8"), return_tensors="pt").input_ids[:, :1024]
-    importance = _importance(folder, tokenizer)
+    importance = column_importance_of(folder, tokenizer)
     before = _log_probabilities(model, tokens)
     for fmt in (weight_format(name) for name in ("Q4_0", "Q4_1", "Q4_K", "Q8_0")):
         ways: dict[str, Callable[[str, Tensor], Tensor | None]] = {
@@ -156,7 +156,7 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
             "llmrun, calibrated": lambda name, weights, fmt=fmt: by_llmrun(fmt, weights, importance[name]),
         }
         for way, rounded in ways.items():
-            kept = _round(model, fmt, rounded)
+            kept = round_layers(model, fmt, rounded)
             if not kept:
                 continue  # gguf has no K formats
             after = _log_probabilities(model, tokens)
@@ -167,7 +167,7 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
                 model.get_submodule(name).weight.data = weights
 
 
-def _round(model: Model, fmt: WeightFormat, rounded: Callable[[str, Tensor], Tensor | None]) -> dict[str, Tensor]:
+def round_layers(model: Model, fmt: WeightFormat, rounded: Callable[[str, Tensor], Tensor | None]) -> dict[str, Tensor]:
     """Round the layers' matrices that are made of such blocks; what they were."""
     kept = {}
     for name, module in model.named_modules():
@@ -185,7 +185,8 @@ def _log_probabilities(model: Model, tokens: Tensor) -> Tensor:
     return torch.cat(logits).log_softmax(-1)
 
 
-def _importance(folder: Path, tokenizer: Model) -> dict[str, Tensor]:
+def column_importance_of(folder: Path, tokenizer: Model) -> dict[str, Tensor]:
+    """How much the columns of each matrix matter, over llmrun's own calibration text."""
     from importlib.resources import files
 
     from llmrun.checkpoint.read import read_spec

@@ -119,6 +119,11 @@ class _OneUnit:
         found = [_floats(self._spec, matrix, row * row_bytes, row_bytes) for row in unique.tolist()]
         return renumbered, torch.stack(found).reshape(len(found), -1)
 
+    @property
+    def only_cpu(self) -> bool:
+        """It does."""
+        return True
+
     def is_permanent(self, unit: str) -> bool:
         """Nothing is."""
         return False
