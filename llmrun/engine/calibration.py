@@ -136,11 +136,6 @@ class _OneUnit:
         """As the CPU computes."""
         return torch.float32
 
-    @property
-    def only_cpu(self) -> bool:
-        """It computes everything."""
-        return True
-
 
 def _floats(spec: ModelSpec, tensor: TensorSpec, start: int, nbytes: int) -> Tensor:
     """Some bytes of a plain tensor as float32, flat."""
