@@ -12,7 +12,7 @@ from test_speculation_accept import MIXED, OTHER, PROMPT, TARGET, Model, sampler
 
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.chain import draft_chain
-from llmrun.engine.speculation.tree import LEAST_SHARPNESS, WIDTH, Sharpness, Tree, draft_tree
+from llmrun.engine.speculation.tree import LEAST_SHARPNESS, LEAVES, Sharpness, Tree, draft_tree
 
 Read = Callable[[Sequence[int], torch.Tensor], torch.Tensor]
 
@@ -51,7 +51,7 @@ def test_the_likeliest_tokens_are_verified(options: dict[str, float], most: int)
         assert all(parent < node for node, parent in enumerate(parents))
         assert len(set(zip(parents, draft.tokens, strict=True))) == most
         assert sum(widths) <= most + 1
-        assert max(widths) <= WIDTH
+        assert max(widths) <= LEAVES
         assert widths[0] == 1
         best = grown.best(most, 0.0)
         assert min(grown.chances[node] for node in best) >= max(

@@ -23,7 +23,7 @@ from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
 
 DEAR = 2.0
-"""A pass over some leaves of a tree may take so many times what one over a token takes: half as many passes are made.
+"""A pass over a few leaves of a tree may take so many times what one over a token takes: half as many passes are made.
 
 Over a long text attention to it, which is not yet read once for all of them, may take more.
 """

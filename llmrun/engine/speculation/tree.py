@@ -24,8 +24,11 @@ import torch
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.draft import Draft
 
-WIDTH = 4
-"""Leaves that grow in a pass, and tokens that each of them gets."""
+LEAVES = 4
+"""So many grow in a pass, at the most."""
+
+GUESSES = 4
+"""Tokens that each of them gets."""
 
 SHARPNESS = 2.0
 """At first: of copies in few bits."""
@@ -36,7 +39,10 @@ RATE = 0.1
 """How fast it follows what was seen: a first guess that was right or wrong is worth a few percent."""
 
 LEAST = 0.01
-"""Guesses that are less likely to be right are not verified, and do not grow."""
+"""Guesses that are less likely to be right are not verified."""
+
+GROWS = 5
+"""So many times that chance a leaf has to have to grow: others make the tree wide where it had better be deep."""
 
 
 class Tree:
@@ -152,12 +158,12 @@ def draft_tree(
         sampler: of the answer; its state is not changed.
         sharpness: as said above.
         worth: it ends where the chance that one of the leaves to grow next is right is less.
-        least: no token grows that is right with less chance.
+        least: no token will be verified that is right with less chance.
     """
     tree, next_noise = Tree(text[-1]), sampler.noise_ahead()
     noise: list[torch.Tensor] = []  # by place
     for _ in range(places):
-        leaves = tree.leaves(most, min(WIDTH, most + 1 - len(tree.grown)), least)
+        leaves = tree.leaves(most, min(LEAVES, most + 1 - len(tree.grown)), GROWS * least)
         if not leaves or sum(tree.chances[leaf] for leaf in leaves) < worth:
             break
         rows = read([tree.tokens[leaf] for leaf in leaves], tree.sees(leaves))
@@ -167,6 +173,6 @@ def draft_tree(
                 noise.append(next_noise(len(logits)))
             past = [*text, *(tree.tokens[node] for node in way)]
             sums = sampler.leanings(logits, past, noise[len(way)])
-            shares, tokens = (sharpness * sums).softmax(-1).topk(min(WIDTH, len(sums)))
+            shares, tokens = (sharpness * sums).softmax(-1).topk(min(GUESSES, len(sums)))
             tree.add(leaf, tokens.tolist(), shares.tolist())
     return tree
