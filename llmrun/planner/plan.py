@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from llmrun.settings import AUTO, LOSSLESS, SELF, SPECULATE_OFF, Precision, Quality, Speculating, Workload
 
@@ -137,7 +138,7 @@ class Drafting:
         acceptance: the share of guesses that are right, where those before them were.
         draft_s: of all guesses before a pass; weights go on coming in meanwhile.
         pass_s: from a pass to the next, with the guesses.
-        making_s: rounding the substitutes, once, in the pass of the first token that is decoded.
+        making_s: rounding the substitutes, once, in the passes of the first tokens that are decoded.
         plain_tpot_s: a token, by the best plan without these drafts; ``None`` where there is none.
     """
 
@@ -157,6 +158,11 @@ class Drafting:
     def verify_s(self) -> float:
         """What is left of a pass after the guesses."""
         return self.pass_s - self.draft_s
+
+    @property
+    def making_passes(self) -> int:
+        """Passes in which substitutes are made, so many of them in each that reading the weights takes as long."""
+        return max(1, ceil(self.making_s / self.verify_s)) if self.verify_s > 0 else 1
 
 
 @dataclass(frozen=True)

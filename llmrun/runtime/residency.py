@@ -4,8 +4,8 @@ A pass is a prefill or computes one token; a plan may have a unit computed on an
 other. Readers and copiers run ahead into the next pass, and take it for a token: so it is after a prompt and after
 every token but an answer's last. Where the guess is wrong, and only then, what they brought for it is dropped.
 
-Passes may draft: of what is streamed they take substitutes, copies in fewer bits that the first pass over a token left.
-What readers and copiers bring meanwhile is for the pass after them.
+Passes may draft: of what is streamed they take substitutes, copies in fewer bits that the first passes over tokens
+left. What readers and copiers bring meanwhile is for the pass after them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kept import KeptWeights
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.rows import EmbeddingRows
+from llmrun.runtime.substitutes import Substitutes
 from llmrun.runtime.views import as_tensor, embedding_rows, unit_views
 
 STALL_S = 0.0005
@@ -79,7 +80,7 @@ class Residency:
         self._kept = KeptWeights(spec, plan)
         self._fine = plan.precision.quality.fine
         self._permanent: dict[str, dict[str, torch.Tensor]] = {}
-        self._substitutes: dict[str, dict[str, torch.Tensor]] = {}
+        self._substitutes = Substitutes(spec, plan, self._kept)
         self._drafting = False
         self._held: dict[str, Mapping[str, torch.Tensor]] = {}
         self._rows = EmbeddingRows(spec.path(spec.embedding.file), spec.embedding)
@@ -105,6 +106,8 @@ class Residency:
         self._prefill, self._prefill_expected = prefill, False
         if prefill:
             self._told = {}  # a new request is told the whole
+        else:
+            self._substitutes.begin()
 
     def acquire(self, unit: str) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
         """The tensors of a unit by their names in the checkpoint, on the device that computes it in this pass.
@@ -157,7 +160,7 @@ class Residency:
     @property
     def can_draft(self) -> bool:
         """Whether every layer and the head are there without a read: as they are, or as a substitute."""
-        return all(unit in self._substitutes or unit in self._permanent for unit in self._computed)
+        return all(self._substitutes.get(unit) or unit in self._permanent for unit in self._computed)
 
     def is_permanent(self, unit: str) -> bool:
         """Whether the tensors that a unit has in this kind of pass stay valid for good."""
@@ -225,8 +228,8 @@ class Residency:
 
     def _lasting(self, unit: str) -> dict[str, torch.Tensor] | None:
         """The tensors of a unit that stay valid for good, where this kind of pass has such."""
-        if self._drafting and unit in self._substitutes:
-            return self._substitutes[unit]
+        if self._drafting and (substitute := self._substitutes.get(unit)):
+            return substitute
         weights = self._permanent.get(unit)
         return weights if not self._kinds_differ or self._is_home(unit) else None
 
@@ -267,9 +270,8 @@ class Residency:
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
         there = self._host.layout(unit)
-        if self._placements[unit].substitute and not self._prefill and unit not in self._substitutes:
-            copy = self._kept.keep(unit, memory, there)
-            self._substitutes[unit] = unit_views(*copy, self.dtype(unit), fine=False)
+        if not self._prefill:
+            self._substitutes.make(unit, memory, there)
         if self._placements[unit].kept:
             memory, there = self._kept.keep(unit, memory, there)
         weights = unit_views(memory, there, self.dtype(unit), fine=self._fine)

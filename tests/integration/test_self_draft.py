@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from llmrun.engine.speculation.self_draft import SelfDrafter
 from llmrun.engine.start import start_engine
 from llmrun.errors import Interrupted
 from llmrun.events import LayerDone, Speculated
-from llmrun.planner.plan import Slots
+from llmrun.planner.plan import Drafting, Prediction, Slots
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kept import KeptWeights
 from llmrun.runtime.kv_cache import KVCache
@@ -113,6 +114,23 @@ def test_nothing_is_drafted_before_all_copies_are_made(folder: Path) -> None:
         forward.prefill(PROMPT)
         forward.decode(3)
         assert drafter_of(forward, cache, sampler()).draft([*cache.tokens, 3], 4).tokens == ()
+
+
+def test_copies_are_made_in_as_many_passes_as_hide_it(folder: Path) -> None:
+    spec = read_spec(folder)
+    plan = plan_of(spec, letters_for(spec, "dRsRssRsR"), WORKLOAD)
+    drafting = Drafting(4, 0.8, draft_s=1.0, pass_s=3.0, making_s=5.0)
+    assert drafting.making_passes == 3
+    prediction = Prediction(1.0, 1.0, 1.0, 1.0, {}, (), {}, drafting)
+    with opened(spec, replace(plan, prediction=prediction)) as (forward, cache, _):
+        forward.prefill(PROMPT)
+        made = []
+        for token in (3, 4, 5):
+            assert drafter_of(forward, cache, sampler()).draft([*cache.tokens, token], 4).tokens == ()
+            forward.decode(token)
+            made.append(sum(forward._residency._substitutes.get(unit.name) is not None for unit in spec.units))
+        assert made == [2, 3, 4]
+        assert drafter_of(forward, cache, sampler()).draft([*cache.tokens, 6], 4).tokens != ()
 
 
 def test_what_is_allocated_is_what_the_account_says(folder: Path) -> None:
