@@ -161,7 +161,7 @@ class Drafting:
 
     @property
     def making_passes(self) -> int:
-        """Passes in which substitutes are made, so many of them in each that reading the weights takes as long."""
+        """Passes in which substitutes are made, so much of them in each that reading the weights takes as long."""
         return max(1, ceil(self.making_s / self.verify_s)) if self.verify_s > 0 else 1
 
 

@@ -28,17 +28,24 @@ class KeptWeights:
         """Of all of them."""
         return sum(there.nbytes for there in self._layouts.values())
 
-    def keep(self, unit: str, memory: torch.Tensor, read: UnitLayout) -> tuple[torch.Tensor, UnitLayout]:
-        """A unit whose bytes, as they were read, are in ``memory``: where it is kept, and how it lies there."""
+    def keep(
+        self, unit: str, memory: torch.Tensor, read: UnitLayout, part: int = 0, parts: int = 1
+    ) -> tuple[torch.Tensor, UnitLayout]:
+        """A unit whose bytes, as they were read, are in ``memory``: where it is kept, and how it lies there.
+
+        Of ``parts`` that its rows are divided into, ``part`` alone is rounded now.
+        """
         kept, own = self._layouts[unit], self._memory[unit]
         for before, after in zip(read.views, kept.views, strict=True):
             source, target = (
                 where[view.buffer_offset :][: view.nbytes] for where, view in ((memory, before), (own, after))
             )
             if before.dtype == after.dtype:
-                target.copy_(source)
-            else:
-                rows, columns = before.shape
-                fmt, plain = weight_format(after.dtype), weight_format(before.dtype)
-                quantise_bytes(fmt, source.view(rows, -1), plain, columns, target.view(rows, -1))
+                if part == 0:
+                    target.copy_(source)
+                continue
+            rows, columns = before.shape
+            begin, end = rows * part // parts, rows * (part + 1) // parts
+            fmt, plain = weight_format(after.dtype), weight_format(before.dtype)
+            quantise_bytes(fmt, source.view(rows, -1)[begin:end], plain, columns, target.view(rows, -1)[begin:end])
         return own, kept

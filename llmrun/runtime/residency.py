@@ -106,8 +106,6 @@ class Residency:
         self._prefill, self._prefill_expected = prefill, False
         if prefill:
             self._told = {}  # a new request is told the whole
-        else:
-            self._substitutes.begin()
 
     def acquire(self, unit: str) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
         """The tensors of a unit by their names in the checkpoint, on the device that computes it in this pass.

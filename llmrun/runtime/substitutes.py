@@ -1,7 +1,7 @@
 """Copies in fewer bits of what streams: the model that drafts takes these in its place.
 
 They are made of the bytes that come in for the first tokens that are decoded. Rounding takes longer than reading, and
-computing one token far less: so it is spread over as many passes as hide it, and nobody waits long for a token.
+computing one token far less: so it is spread over as many passes as hide it, some rows of each unit in each of them.
 """
 
 from __future__ import annotations
@@ -27,21 +27,20 @@ class Substitutes:
         self._dtype = compute_dtype(spec, CPU)
         self._kept = kept
         drafting = plan.prediction.drafting if plan.prediction else None
-        passes = drafting.making_passes if drafting else 1
-        wanted = [placement.unit for placement in plan.placements if placement.substitute]
-        self._due = {unit: 1 + number % passes for number, unit in enumerate(wanted)}
+        self._parts = drafting.making_passes if drafting else 1
+        self._parts_made = {placement.unit: 0 for placement in plan.placements if placement.substitute}
         self._made: dict[str, dict[str, torch.Tensor]] = {}
-        self._passes = 0
-
-    def begin(self) -> None:
-        """A pass that decodes begins."""
-        self._passes += 1
 
     def get(self, unit: str) -> dict[str, torch.Tensor] | None:
         """The tensors of a unit's copy; ``None``: it has none, or not yet."""
         return self._made.get(unit)
 
     def make(self, unit: str, memory: torch.Tensor, layout: UnitLayout) -> None:
-        """Copy a unit whose bytes have come in, if it is its turn."""
-        if unit not in self._made and self._passes >= self._due.get(unit, self._passes + 1):
-            self._made[unit] = unit_views(*self._kept.keep(unit, memory, layout), self._dtype, fine=False)
+        """The next part of a unit's copy, of bytes that have come in; nothing where it has one, or is to have none."""
+        part = self._parts_made.get(unit, self._parts)
+        if part == self._parts:
+            return
+        copy = self._kept.keep(unit, memory, layout, part, self._parts)
+        self._parts_made[unit] = part + 1
+        if part + 1 == self._parts:
+            self._made[unit] = unit_views(*copy, self._dtype, fine=False)
