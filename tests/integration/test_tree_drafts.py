@@ -14,6 +14,7 @@ from tiny_model import FAMILIES, save
 from llmrun.checkpoint import read_spec
 from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
+from llmrun.engine.speculation.form import FirstGuesses
 from llmrun.engine.speculation.passes import Speculation
 from llmrun.engine.speculation.self_draft import SelfDrafter
 from llmrun.engine.start import start_engine
@@ -27,7 +28,9 @@ TREE = 9
 
 def tree_drafter(forward: Forward, cache: KVCache, chooser: Sampler) -> SelfDrafter:
     """Guesses however unsure it is: random models never are sure."""
-    return SelfDrafter(forward, forward._residency, cache, chooser, tree_tokens=TREE, least=0.0)
+    return SelfDrafter(
+        forward, forward._residency, cache, chooser, tree_tokens=TREE, first_guesses=FirstGuesses(0.0), least=0.0
+    )
 
 
 def drafted(forward: Forward, cache: KVCache, chooser: Sampler, told: list[Speculated]) -> list[int]:

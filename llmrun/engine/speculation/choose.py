@@ -6,6 +6,7 @@ from functools import partial
 
 from llmrun.engine.loaded import LoadedModel
 from llmrun.engine.speculation.draft import MakeDrafter
+from llmrun.engine.speculation.form import FirstGuesses
 from llmrun.engine.speculation.model_draft import ModelDrafter
 from llmrun.engine.speculation.ngram import NgramDrafter
 from llmrun.engine.speculation.self_draft import SelfDrafter
@@ -31,7 +32,8 @@ def drafters(asked: Speculating, model: LoadedModel, draft_model: LoadedModel | 
         model.residency,
         model.cache,
         tree_tokens=_most(asked, model.plan),
-        sharpness=Sharpness(),  # what it learns lasts from answer to answer
+        sharpness=Sharpness(),  # what these learn lasts from answer to answer
+        first_guesses=FirstGuesses(),
     )
 
 

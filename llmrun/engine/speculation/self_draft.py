@@ -18,6 +18,7 @@ from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.chain import draft_chain
 from llmrun.engine.speculation.draft import NOTHING, Draft
+from llmrun.engine.speculation.form import FirstGuesses
 from llmrun.engine.speculation.tree import LEAST, Sharpness, Tree, draft_tree
 from llmrun.runtime.kv_cache import KVCache
 from llmrun.runtime.residency import Residency
@@ -37,8 +38,9 @@ class SelfDrafter:
 
     Args:
         sampler: chooses the tokens of the answer.
-        tree_tokens: drafts are trees of at most so many tokens where the cache branches and wide passes are not dear;
-            below 2 they are chains.
+        tree_tokens: of a tree at the most; drafts may be trees where this is above 1, the cache branches and wide
+            passes are not dear.
+        first_guesses: says whether they are trees; learns from what came of all drafts.
         least: no token of a tree is right with less chance.
         sharpness: of the trees; learns from them.
     """
@@ -52,6 +54,7 @@ class SelfDrafter:
         *,
         tree_tokens: int = 0,
         sharpness: Sharpness | None = None,
+        first_guesses: FirstGuesses | None = None,
         least: float = LEAST,
     ) -> None:
         self._forward = forward
@@ -60,8 +63,9 @@ class SelfDrafter:
         self._sampler = sampler
         self._tree_tokens = tree_tokens if cache.branches else 0
         self._sharpness = sharpness or Sharpness()
+        self._first_guesses = first_guesses or FirstGuesses()
         self._least = least
-        self._drafted: tuple[int, Tree] | None = None  # where, and what
+        self._drafted: tuple[int, Tree | Draft] | None = None  # where, and what
         self._pass_s = {wide: deque[float](maxlen=LATEST) for wide in (False, True)}
 
     def draft(self, tokens: Sequence[int], count: int, most_doubt: float = math.inf) -> Draft:
@@ -72,16 +76,29 @@ class SelfDrafter:
         """
         if not self._residency.can_draft:
             return NOTHING
+        self._learn(tokens)
         most = min(self._tree_tokens, self._cache.room_tokens - 1)
         with self._cache.drafting(), self._residency.drafting():
-            if most < 2 or self._is_dear():
-                return draft_chain(self._forward.decode, tokens, count, self._sampler, most_doubt=most_doubt)
-            return self._tree(tokens, count, most, math.exp(-most_doubt))
+            if most > 1 and self._first_guesses.want_tree and not self._is_dear():
+                return self._tree(tokens, count, most, math.exp(-most_doubt))
+            draft = draft_chain(self._forward.decode, tokens, count, self._sampler, most_doubt=most_doubt)
+        self._drafted = len(tokens), draft
+        return draft
+
+    def _learn(self, tokens: Sequence[int]) -> None:
+        if not self._drafted:
+            return
+        place, last = self._drafted
+        text = tokens[place:]
+        if isinstance(last, Tree):
+            told = last.told(text)
+            self._sharpness.learn(told)
+            self._first_guesses.learn(right for _, right in told)
+        else:
+            right = len(last.path(text))
+            self._first_guesses.learn([True] * right + [False] * (right < min(len(last.tokens), len(text))))
 
     def _tree(self, tokens: Sequence[int], count: int, most: int, worth: float) -> Draft:
-        if self._drafted:
-            place, last = self._drafted
-            self._sharpness.learn(last.told(tokens[place:]))
         sharpness = self._sharpness.value
         tree = draft_tree(self._read, tokens, count, most, self._sampler, sharpness, worth=worth, least=self._least)
         self._drafted = len(tokens), tree
