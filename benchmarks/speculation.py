@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -119,6 +120,7 @@ def prompts(each: int) -> Iterator[tuple[str, str]]:
 
 def answer_all(args: argparse.Namespace) -> None:
     """The process that runs the model: answers prompts, or compares tokens at places; writes one JSON line."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is there
     from llmrun.cli.run import RunSettings, start
     from llmrun.engine.session import Message
     from llmrun.settings import Speculating
