@@ -277,6 +277,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--together", type=int, default=1, metavar="N", help="prompts that a process answers")
     parser.add_argument("--brief", action="store_true", help="fewer and shorter answers")
+    parser.add_argument("--prompts", type=int, help="of each kind but random words")
     parser.add_argument("--new-tokens", type=int)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--asked", help=argparse.SUPPRESS)
@@ -287,7 +288,7 @@ def main() -> None:
         answer_all(args)
         return
     facts = print_host(model_folder(args.model))
-    asked = list(prompts(each))
+    asked = list(prompts(args.prompts or each))
     found = measure(args, asked)
     pairs = [(one["off"], one[args.how]) for one in found]
     words = verdicts(args, pairs)
