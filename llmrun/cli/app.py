@@ -78,8 +78,10 @@ def _root(
 
 def _prepare_libraries() -> None:
     """What they read when they are imported, where the user has not set it."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its warnings say again, at length, what our errors say
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads, awake, would keep the cores from the kernels'
+    # its warnings say again, at length, what our errors say
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # torch's threads, awake between operators, would keep the cores from those of the kernels
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:

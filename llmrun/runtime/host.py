@@ -233,8 +233,9 @@ class HostWeights:
         if self._next is None:
             return None
         if self._next.name in self._resident or self._free:
-            unit, self._next = self._next, next(self._order, None)
-            return self._begin(unit)
+            fetch = self._begin(self._next)
+            self._next = next(self._order, None)  # which depends on what has begun
+            return fetch
         ahead = next((name for name in self._resident if not self._fetches[name]), None)
         return self._begin(self._spec.unit(ahead)) if ahead else None
 
