@@ -121,4 +121,5 @@ def test_a_kept_unit_is_read_once(saved: dict[str, tuple[Any, ModelSpec]]) -> No
         for token in TOKENS[12:20]:
             forward.decode(token)
         units = [unit for unit in spec.units if unit.kind is not UnitKind.EMBEDDING]
-        assert host.bytes_read == first_bytes == sum(e.nbytes for unit in units for e in layout(unit).extents)
+        whole_bytes = sum(extent.nbytes for unit in units for extent in layout(unit).extents)
+        assert whole_bytes - 4096 < host.bytes_read == first_bytes <= whole_bytes  # the file ends within a block
