@@ -84,7 +84,7 @@ def _chosen(blocks: Sequence[Block], height: int, *, wide: bool) -> list[Block]:
         if _height([*chosen, block], wide=wide) > height:
             break
         chosen.append(block)
-    return [block for block in blocks if block in chosen]
+    return [block for block in blocks if any(block is one for one in chosen)]  # two of them may read alike
 
 
 def _height(blocks: Sequence[Block], *, wide: bool) -> int:
