@@ -19,11 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limited import Limits, SmallMachine, Usage
 
 from llmrun.units import GIB, format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from llmrun.kernels.linear import Kernels
 
 HERE = Path(__file__).resolve().parent
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -162,6 +165,23 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ram", type=parse_bytes, required=True, metavar="SIZE", help="what llmrun is allowed")
     parser.add_argument("--machine", type=parse_bytes, metavar="SIZE", help="RAM of the machine (default: all)")
     parser.add_argument("--disk", type=parse_bytes, metavar="SIZE", help="bytes/s that its disk gives (default: all)")
+
+
+def own_kernels(threads: int) -> Kernels:
+    """The kernels, with as many threads as torch then has."""
+    import torch
+
+    from llmrun.kernels.library import find_library
+    from llmrun.kernels.linear import Kernels
+
+    torch.set_num_threads(threads)
+    return Kernels(find_library(), threads)
+
+
+def add_threads(parser: argparse.ArgumentParser, runs: int) -> None:
+    """Options of a benchmark of kernels."""
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=runs)
 
 
 def host(path: Path) -> dict[str, str]:

@@ -16,10 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import argument_parser, print_host, table, write_samples
-
-from llmrun.kernels.library import find_library
-from llmrun.kernels.linear import Kernels
+from common import add_threads, argument_parser, own_kernels, print_host, table, write_samples
 
 SHAPES = ((32, 32, 128, 256, 256), (32, 32, 128, 256, 512), (32, 8, 128, 256, 512), (32, 8, 64, 256, 2048))
 
@@ -46,8 +43,7 @@ def measure(calls: tuple[Callable[[], torch.Tensor], ...], runs: int, clock: Cal
 def parse() -> argparse.Namespace:
     """What is asked."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=9)
+    add_threads(parser, runs=9)
     parser.add_argument("--processor-time", action="store_true", help="of all threads: for one, on a busy machine")
     return parser.parse_args()
 
@@ -55,9 +51,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     args = parse()
-    torch.set_num_threads(args.threads)
     host = print_host(Path.cwd())
-    kernels = Kernels(find_library(), args.threads)
+    kernels = own_kernels(args.threads)
     clock = time.process_time if args.processor_time else time.perf_counter
     rows, samples = [], {}
     for heads, kv_heads, size, new, seen in SHAPES:

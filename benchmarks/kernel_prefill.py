@@ -18,10 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import argument_parser, print_host, spread, table, write_samples
+from common import add_threads, argument_parser, own_kernels, print_host, spread, table, write_samples
 
 from llmrun.formats import FORMATS, WeightFormat
-from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
 from llmrun.kernels.multiply import by_tiles, multiply
 from llmrun.kernels.scales import Scales
@@ -98,8 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--formats", nargs="*", default=[each.name for each in FORMATS.values() if not each.is_plain])
     parser.add_argument("--rows", type=int, default=11008)
     parser.add_argument("--columns", type=int, default=4096)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=7)
+    add_threads(parser, runs=7)
     parser.add_argument("--processor-time", action="store_true", help="of all threads: for one, on a busy machine")
     return parser.parse_args()
 
@@ -107,9 +105,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     args = parse()
-    torch.set_num_threads(args.threads)
     host = print_host(Path.cwd())
-    kernels = Kernels(find_library(), args.threads)
+    kernels = own_kernels(args.threads)
     print(f"{args.rows} x {args.columns}, {args.threads} threads, {kernels.variant}", flush=True)
     products = {name: packed_product(kernels, FORMATS[name], args.rows, args.columns) for name in args.formats}
     products |= float8_products(kernels, args.rows, args.columns)

@@ -18,10 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from common import argument_parser, print_host, ratios, spread, table, write_samples
+from common import add_threads, argument_parser, own_kernels, print_host, ratios, spread, table, write_samples
 
 from llmrun.formats import FORMATS, WeightFormat
-from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
 
 PASS_BYTES = 256 << 20  # of one sample: more than the caches of most machines
@@ -119,17 +118,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attention", type=int, nargs="*", default=[], metavar="TOKENS")
     parser.add_argument("--rows", type=int, default=11008)
     parser.add_argument("--columns", type=int, default=4096)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=9)
+    add_threads(parser, runs=9)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print."""
     args = parse()
-    torch.set_num_threads(args.threads)
     host = print_host(Path.cwd())
-    kernels = Kernels(find_library(), args.threads)
+    kernels = own_kernels(args.threads)
     print(f"{args.rows} x {args.columns}, {args.threads} threads, {kernels.variant}", flush=True)
     measured: dict[str, dict[str, list[float]]] = {}
     for tokens in args.tokens:

@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,6 +36,7 @@ BLOCKED = [fmt for fmt in FORMATS.values() if not fmt.is_plain]
 ROWS, COLUMNS = 1024, 2048
 STRETCH_TOKENS = 256
 Model: TypeAlias = Any  # a class of transformers, which has no types
+Rounding: TypeAlias = Callable[[str, Tensor], Tensor | None]
 
 
 def made_matrices() -> dict[str, dict[str, Tensor]]:
@@ -150,29 +152,41 @@ def divergence_rows(folder: Path, text: Path) -> Iterator[list[str]]:
     importance = column_importance_of(folder, tokenizer)
     before = _log_probabilities(model, tokens)
     for fmt in (weight_format(name) for name in ("Q4_0", "Q4_1", "Q4_K", "Q8_0")):
-        ways: dict[str, Callable[[str, Tensor], Tensor | None]] = {
-            "gguf": lambda name, weights, fmt=fmt: by_gguf(fmt, weights),
-            "llmrun": lambda name, weights, fmt=fmt: by_llmrun(fmt, weights),
-            "llmrun, calibrated": lambda name, weights, fmt=fmt: by_llmrun(fmt, weights, importance[name]),
-        }
-        for way, rounded in ways.items():
-            kept = round_layers(model, fmt, rounded)
-            if not kept:
-                continue  # gguf has no K formats
-            after = _log_probabilities(model, tokens)
+        for way, rounding in roundings(fmt, importance).items():
+            with rounded_layers(model, fmt, rounding) as matrices:
+                if not matrices:
+                    continue  # gguf has no K formats
+                after = _log_probabilities(model, tokens)
             kl = float((before.exp() * (before - after)).sum(-1).mean())
             same = float((before.argmax(-1) == after.argmax(-1)).float().mean())
-            yield [fmt.name, way, str(len(kept)), f"{kl:.5f}", f"{same:.1%}"]
-            for name, weights in kept.items():
-                model.get_submodule(name).weight.data = weights
+            yield [fmt.name, way, str(matrices), f"{kl:.5f}", f"{same:.1%}"]
 
 
-def round_layers(model: Model, fmt: WeightFormat, rounded: Callable[[str, Tensor], Tensor | None]) -> dict[str, Tensor]:
-    """Round the layers' matrices that are made of such blocks; what they were."""
+def roundings(fmt: WeightFormat, importance: Mapping[str, Tensor]) -> dict[str, Rounding]:
+    """The ways that are compared, each from a matrix and its name to what it is after it."""
+    return {
+        "gguf": lambda name, weights: by_gguf(fmt, weights),
+        "llmrun": lambda name, weights: by_llmrun(fmt, weights),
+        "llmrun, calibrated": lambda name, weights: by_llmrun(fmt, weights, importance[name]),
+    }
+
+
+@contextmanager
+def rounded_layers(model: Model, fmt: WeightFormat, rounding: Rounding) -> Iterator[int]:
+    """With the layers' matrices that are made of such blocks rounded: how many these are."""
+    kept = _round_layers(model, fmt, rounding)
+    try:
+        yield len(kept)
+    finally:
+        for name, weights in kept.items():
+            model.get_submodule(name).weight.data = weights
+
+
+def _round_layers(model: Model, fmt: WeightFormat, rounding: Rounding) -> dict[str, Tensor]:
     kept = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and ".layers." in name and module.in_features % fmt.block_weights == 0:
-            after = rounded(f"{name}.weight", module.weight.data)
+            after = rounding(f"{name}.weight", module.weight.data)
             if after is not None:
                 kept[name] = module.weight.data
                 module.weight.data = after

@@ -37,6 +37,8 @@ from common import (
 )
 from limited import Limits
 
+from llmrun.settings import Speculating
+
 if TYPE_CHECKING:
     from llmrun.engine.engine import Engine
 
@@ -123,7 +125,6 @@ def answer_all(args: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is there
     from llmrun.cli.run import RunSettings, start
     from llmrun.engine.session import Message
-    from llmrun.settings import Speculating
 
     asked = json.loads(args.asked)
     how = Speculating(args.how, args.draft_tokens)
@@ -273,7 +274,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     add_machine(parser)
     parser.add_argument("--how", default="auto", help="what is compared with `off`")
-    parser.add_argument("--draft-tokens", type=int, default=16)
+    parser.add_argument("--draft-tokens", type=int, default=Speculating().draft_tokens)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--together", type=int, default=1, metavar="N", help="prompts that a process answers")
     parser.add_argument("--brief", action="store_true", help="fewer and shorter answers")

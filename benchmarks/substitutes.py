@@ -5,7 +5,7 @@
 
 The model answers the prompts of speculation.py greedily. Then each rounded model says what it would have guessed at
 every place of the same texts, and the passes are counted that a draft of so many tokens each time would have taken: a
-guess is right where it is what the model said. *nearest* is plain rounding to the nearest (the package gguf, as ggml's
+guess is right where it is what the model said. *gguf* is plain rounding to the nearest (the package gguf, as ggml's
 reference does it), *llmrun* the search that substitutes are made with, *calibrated* weighs errors by what the columns
 meet. The head stays as it is. Weights on the grid of a 4-bit file show nothing: see off_grid.py.
 """
@@ -13,13 +13,13 @@ meet. The head stays as it is. Weights on the grid of a 4-bit file show nothing:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import fmean, quantiles
 from typing import Any
 
 import torch
 from common import model_folder, table
-from quantise_error import by_gguf, by_llmrun, column_importance_of, round_layers
+from quantise_error import column_importance_of, rounded_layers, roundings
 from speculation import prompts
 
 from llmrun.formats import weight_format
@@ -79,17 +79,10 @@ def main() -> None:
     importance = column_importance_of(folder, tokenizer)
     rows = []
     for fmt in map(weight_format, args.formats):
-        ways: dict[str, Callable[[str, torch.Tensor], torch.Tensor | None]] = {
-            "nearest": lambda name, weights, fmt=fmt: by_gguf(fmt, weights),
-            "llmrun": lambda name, weights, fmt=fmt: by_llmrun(fmt, weights),
-            "llmrun, calibrated": lambda name, weights, fmt=fmt: by_llmrun(fmt, weights, importance[name]),
-        }
         plain = None
-        for way, rounded in ways.items():
-            kept = round_layers(model, fmt, rounded)
-            right = [guessed_right(model, whole, count) for whole, count in texts]
-            for name, weights in kept.items():
-                model.get_submodule(name).weight.data = weights
+        for way, rounding in roundings(fmt, importance).items():
+            with rounded_layers(model, fmt, rounding):
+                right = [guessed_right(model, whole, count) for whole, count in texts]
             rates = [tokens_a_pass(each, args.drafts) for each in right]
             mean = sum(map(len, right)) / sum(len(each) / rate for each, rate in zip(right, rates, strict=True))
             plain = plain or mean
@@ -97,7 +90,7 @@ def main() -> None:
             low, _, high = quantiles(rates, n=4)
             cells = f"{mean:.2f}", f"{low:.1f} to {high:.1f}", f"{mean / plain:.2f}", f"{share:.1%}"
             rows.append([fmt.name, f"{fmt.bits_per_weight:.2f}", way, *cells])
-    headings = ["format", "bits", "rounding", "tokens a pass", "middle half", "over nearest", "guesses right"]
+    headings = ["format", "bits", "rounding", "tokens a pass", "middle half", "over gguf", "guesses right"]
     print(table(headings, rows))
 
 
