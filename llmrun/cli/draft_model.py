@@ -85,7 +85,8 @@ def with_draft_model(machine: Machine, model: ModelSpec | None, notify: Notify) 
     if model is None or not model.is_local or not machine.is_this_host:
         return machine
     own = own_layer(model, None, fine=draft_precision(model).quality.fine)
-    return replace(machine, speeds=with_layers(machine.speeds, machine.profile, Path(model.folder), notify, own))
+    folder, whose = Path(model.folder), f"the layers of {model.name}"
+    return replace(machine, speeds=with_layers(machine.speeds, machine.profile, folder, notify, own, whose=whose))
 
 
 def _check_tokens(spec: ModelSpec, found: ModelSpec, *, trust_remote_code: bool) -> None:

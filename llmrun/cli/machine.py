@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrun.cli.options import budget_within
 from llmrun.errors import UsageError
-from llmrun.settings import AUTO, LOSSLESS, SELF, Budget, Precision, Speculating
+from llmrun.settings import AUTO, LOSSLESS, SELF, SPECULATE_OFF, Budget, Precision, Speculating
 from llmrun.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
@@ -63,10 +63,19 @@ def given_machine(name_or_path: str, notify: Notify) -> Machine:
     return Machine(profile, profile.speeds, name_or_path)
 
 
-def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool, precision: Precision = LOSSLESS) -> Machine:
+def this_machine(
+    spec: ModelSpec,
+    notify: Notify,
+    *,
+    may_measure: bool,
+    precision: Precision = LOSSLESS,
+    speculating: Speculating = SPECULATE_OFF,
+    ram_bytes: int | None = None,
+) -> Machine:
     """This host, measured now if it was not and ``may_measure``; where it may not, nothing is written either.
 
-    Measured are the model's layers as they are, and in the formats that they may be kept in.
+    Measured are the model's layers as they are, and in the formats that they may be kept in; where some may stream
+    within ``ram_bytes``, by default of what is free, in the format of substitutes too.
 
     Raises:
         UsageError: ``no-speeds``, it was not measured yet.
@@ -79,17 +88,16 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool, precisio
         measure_once,
         speeds_for,
         with_disk,
-        with_layers,
     )
+    from llmrun.planner.drafting import SUBSTITUTE
 
     folder = Path(spec.folder) if spec.is_local else cache_folders()["hub"]
     profile = with_disk(probe(), folder, try_direct=may_measure)
     if spec.is_local and (may_measure or is_too_small(folder)):  # nothing is measured for a model that small
-        plain, *others = _own_layers(spec, precision)
-        known = speeds_for(profile, folder, notify, plain)
-        for own in others:
-            known = with_layers(known, profile, folder, notify, own)
-        return Machine(profile, known)
+        own = [*_own_layers(spec, precision)]
+        if may_measure and _may_substitute(spec, profile, precision, speculating, ram_bytes):
+            own.append(own_layer(spec, SUBSTITUTE, fine=False))
+        return Machine(profile, speeds_for(profile, folder, notify, *own))
     speeds = cached_speeds(profile, notify)
     if speeds is None and may_measure:
         speeds = measure_once(profile, folder, notify)
@@ -98,23 +106,16 @@ def this_machine(spec: ModelSpec, notify: Notify, *, may_measure: bool, precisio
     return Machine(profile, speeds)
 
 
-def with_substitutes(
-    machine: Machine,
-    spec: ModelSpec,
-    budget: Budget,
-    precision: Precision,
-    speculating: Speculating,
-    notify: Notify,
-) -> Machine:
-    """With the speed of layers in the format of substitutes, measured now if it was not, where these may serve."""
-    from llmrun.hardware.speeds_cache import with_layers
-    from llmrun.planner.drafting import SUBSTITUTE, can_substitute
+def _may_substitute(
+    spec: ModelSpec, profile: HardwareProfile, precision: Precision, speculating: Speculating, ram_bytes: int | None
+) -> bool:
+    """Whether a plan of it may have substitutes."""
+    from llmrun.hardware import default_budget
+    from llmrun.planner.drafting import can_substitute
 
-    wanted = speculating.method in (AUTO, SELF) and machine.is_this_host and spec.is_local
-    if not wanted or spec.nbytes < budget.ram_bytes or not can_substitute(spec, precision):
-        return machine
-    own = own_layer(spec, SUBSTITUTE, fine=False)
-    return replace(machine, speeds=with_layers(machine.speeds, machine.profile, Path(spec.folder), notify, own))
+    budget_bytes = budget_within(default_budget(profile), ram_bytes, None).ram_bytes
+    wanted = speculating.method in (AUTO, SELF) and spec.nbytes >= budget_bytes
+    return wanted and can_substitute(spec, precision)
 
 
 def tell_of_format(spec: ModelSpec, precision: Precision, notify: Notify) -> None:

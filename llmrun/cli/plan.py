@@ -16,7 +16,7 @@ from llmrun.cli import options
 from llmrun.cli.apart import standard_output_apart
 from llmrun.cli.draft_model import described_draft_model, with_draft_model
 from llmrun.cli.guesses_file import known_acceptance
-from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine, with_substitutes
+from llmrun.cli.machine import Machine, budget_on, given_machine, tell_of_format, this_machine
 from llmrun.cli.plans_folder import save_plan, write_whole
 from llmrun.errors import DeviceError, UsageError
 from llmrun.settings import LOSSLESS, SPECULATE_AUTO, Precision, Speculating
@@ -145,7 +145,6 @@ def make_report(settings: PlanSettings, make: Make, notify: Notify) -> tuple[Pla
     machine = _machine(settings, spec, notify)
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
     if not settings.dry_run:
-        machine = with_substitutes(machine, spec, budget, settings.precision, settings.speculating, notify)
         machine = with_draft_model(machine, drafts, notify)
     now = Situation(spec, workload, budget, machine.speeds, drafts)
     began_s = time.monotonic()
@@ -172,7 +171,14 @@ def _explained(report: PlanReport, settings: PlanSettings, now: Situation, make:
 def _machine(settings: PlanSettings, spec: ModelSpec, notify: Notify) -> Machine:
     if settings.hardware:
         return given_machine(settings.hardware, notify)
-    return this_machine(spec, notify, may_measure=not settings.dry_run, precision=settings.precision)
+    return this_machine(
+        spec,
+        notify,
+        may_measure=not settings.dry_run,
+        precision=settings.precision,
+        speculating=settings.speculating,
+        ram_bytes=settings.ram_bytes,
+    )
 
 
 def maker(settings: PlanSettings) -> Make:

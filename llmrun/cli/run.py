@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmrun.cli.apart import standard_output_apart
 from llmrun.cli.draft_model import check_draft_model, draft_model, with_draft_model
 from llmrun.cli.guesses_file import keep_guesses, known_acceptance
-from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine, with_substitutes
+from llmrun.cli.machine import Machine, budget_on, tell_of_format, this_machine
 from llmrun.cli.options import workload_within
 from llmrun.cli.repack import runnable_spec
 from llmrun.errors import UsageError
@@ -101,9 +101,15 @@ def make_ready(settings: RunSettings, notify: Notify) -> Planned:
     check_context(spec, workload)
     tell_of_format(spec, settings.precision, notify)
     drafts = draft_model(speculating, spec, notify, ram_bytes=settings.ram_bytes, trust_remote_code=trust)
-    machine = this_machine(spec, notify, may_measure=True, precision=settings.precision)
+    machine = this_machine(
+        spec,
+        notify,
+        may_measure=True,
+        precision=settings.precision,
+        speculating=speculating,
+        ram_bytes=settings.ram_bytes,
+    )
     budget = budget_on(machine, settings.ram_bytes, settings.vram_bytes, notify)
-    machine = with_substitutes(machine, spec, budget, settings.precision, speculating, notify)
     machine = with_draft_model(machine, drafts, notify)
     plan = _plan(settings, spec, drafts, workload, machine, budget, notify)
     if plan.speculating.model and speculating.method == AUTO:  # of a file

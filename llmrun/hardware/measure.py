@@ -99,26 +99,30 @@ def measure(
         limit_s=limit_s,
         left_s=max(0.0, limit_s - (time.monotonic() - began_s) - MARGIN_S * min(1.0, limit_s)),
         pool_bytes=_pool_bytes(profile),
-        formats=own.formats if own else (),
-        rounded=own.rounded if own else False,
-        fine=own.fine if own else True,
+        own=(own,) if own else (),
     )
     found = ask(request)
     speeds = assemble(profile, disk, found, tuple(notes))
     if speeds.complete:  # then what the time did not suffice for is of no interest
         speeds = replace(speeds, notes=tuple(note for note in speeds.notes if note != OUT_OF_TIME))
-    return replace(speeds, layers=_own_layers(found, own.shape) if own else (), notes=(*speeds.notes, *busy))
+    return replace(speeds, layers=_own_layers(found, request.own), notes=(*speeds.notes, *busy))
 
 
-def measure_layers(path: Path, profile: HardwareProfile, own: OwnLayers, limit_s: float) -> tuple[LayerSpeed, ...]:
-    """The checkpoint's own layers alone."""
-    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), own.formats, own.rounded, own.fine)
-    return _own_layers(ask(request), own.shape)
+def measure_layers(
+    path: Path, profile: HardwareProfile, own: Sequence[OwnLayers], limit_s: float
+) -> tuple[LayerSpeed, ...]:
+    """The checkpoint's own layers alone, in each of these ways, all of them in ``limit_s``."""
+    request = Request(str(path), (), (), limit_s, limit_s, _pool_bytes(profile), tuple(own))
+    return _own_layers(ask(request), request.own)
 
 
-def _own_layers(found: Found, shape: str) -> tuple[LayerSpeed, ...]:
+def _own_layers(found: Found, asked: Sequence[OwnLayers]) -> tuple[LayerSpeed, ...]:
+    return tuple(speed for index, own in enumerate(asked) for speed in _own_layer(found, f"own.{index}.", own.shape))
+
+
+def _own_layer(found: Found, path: str, shape: str) -> tuple[LayerSpeed, ...]:
     """One, without figures where they cannot be had, so that later runs do not ask again; none if asking may help."""
-    own = {name.removeprefix("own."): figure for name, figure in found.figures.items() if name.startswith("own.")}
+    own = {name.removeprefix(path): figure for name, figure in found.figures.items() if name.startswith(path)}
     points = sorted((int(name.removeprefix("seconds.")), own[name]) for name in own if name.startswith("seconds."))
     if len(points) < FEWEST_POINTS:
         may_help = not found.in_time or others_share() > BUSY_SHARE

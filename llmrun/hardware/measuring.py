@@ -18,7 +18,7 @@ from typing import Any
 from llmrun.errors import LlmrunError
 from llmrun.hardware.heap import keep_heap
 from llmrun.hardware.process import process_io
-from llmrun.hardware.speeds import CPU
+from llmrun.hardware.speeds import CPU, OwnLayers
 from llmrun.hardware.target import POOL_BYTES
 from llmrun.units import MIB
 
@@ -49,8 +49,8 @@ class Request:
         limit_s: for all of measuring.
         left_s: of it when this process begins.
         pool_bytes: memory to work in, on each device.
-        formats: of the tensors of the checkpoint's own layers, where those are computed as well.
-        rounded: and ``fine``, as ``OwnLayers`` has them.
+        own: the checkpoint's own layers, in each way that they are to be measured; what is found of the first comes
+            as ``own.0...``.
     """
 
     folder: str
@@ -59,9 +59,7 @@ class Request:
     limit_s: float
     left_s: float
     pool_bytes: int = POOL_BYTES
-    formats: tuple[tuple[str, str], ...] = ()
-    rounded: bool = False
-    fine: bool = True
+    own: tuple[OwnLayers, ...] = ()
 
     def end_s(self, start_s: float) -> float:
         """Seconds of this process after which it has to end, if the start takes so long."""
@@ -74,15 +72,17 @@ def main() -> None:
     """Answer the request on standard input."""
     began_s = time.perf_counter()
     fields = json.load(sys.stdin)
-    request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices", "formats")}))
+    ways = tuple(OwnLayers(**each) for each in fields.pop("own"))
+    request = Request(**(fields | {name: tuple(fields[name]) for name in ("files", "devices")}), own=ways)
     start_s, start_bytes = start_up(Path(request.folder))
     emit("start", start_s)
     emit("start_bytes", start_bytes)
     end_s = began_s + request.end_s(start_s)
     left_s = end_s - time.perf_counter()
-    measure_parts(request, (1 - OWN_SHARE) * left_s if request.formats else left_s)
-    if request.formats:  # after what every plan needs: large layers take as long as they take
-        measure_own(request, USED_SHARE * (end_s - time.perf_counter()))
+    measure_parts(request, (1 - OWN_SHARE) * left_s if request.own else left_s)
+    for index, own in enumerate(request.own):  # after what every plan needs: large layers take as long as they take
+        share = USED_SHARE / (len(request.own) - index)
+        measure_own(request, own, f"own.{index}", share * (end_s - time.perf_counter()))
 
 
 def emit(part: str, value: Any) -> None:  # noqa: ANN401
@@ -117,7 +117,7 @@ def start_up(folder: Path) -> tuple[float, int]:
     return took_s, read_bytes
 
 
-def measure_own(request: Request, limit_s: float) -> None:
+def measure_own(request: Request, own: OwnLayers, path: str, limit_s: float) -> None:
     """Emit what the checkpoint's own layers take; where they cannot be built, the run itself tells of it."""
     import torch
 
@@ -125,11 +125,11 @@ def measure_own(request: Request, limit_s: float) -> None:
 
     try:
         with torch.inference_mode():
-            folder, formats, most_bytes = Path(request.folder), dict(request.formats), OWN_POOLS * request.pool_bytes
-            if request.rounded and (rounding_s := own_rounding(folder, formats)):
-                emit("own.rounding_s", rounding_s)
-            for name, figure in own_layers(folder, formats, limit_s, most_bytes, fine=request.fine):
-                emit(f"own.{name}", figure)
+            folder, formats, most_bytes = Path(request.folder), dict(own.formats), OWN_POOLS * request.pool_bytes
+            if own.rounded and (rounding_s := own_rounding(folder, formats)):
+                emit(f"{path}.rounding_s", rounding_s)
+            for name, figure in own_layers(folder, formats, limit_s, most_bytes, fine=own.fine):
+                emit(f"{path}.{name}", figure)
     except Exception as error:  # whatever transformers raises
         emit("note", f"the model's own layers were not measured ({_first_line(error)})")
 
@@ -157,7 +157,7 @@ def _measure_one(request: Request, device: str, limit_s: float) -> None:
     try:
         if device == CPU:
             files = [Path(file) for file in request.files]
-            stages = cpu_stages(cpu_target(request.pool_bytes), files, brief=bool(request.formats))
+            stages = cpu_stages(cpu_target(request.pool_bytes), files, brief=bool(request.own))
         else:
             stages = gpu_stages(cuda_target(int(device.removeprefix("gpu:"))))
         run_stages(stages, limit_s - (time.perf_counter() - began_s), tell)

@@ -84,16 +84,14 @@ def store_speeds(profile: HardwareProfile, speeds: Speeds) -> bool:
     return True
 
 
-def speeds_for(
-    profile: HardwareProfile, checkpoint_folder: Path, notify: Notify, own: OwnLayers | None = None
-) -> Speeds:
+def speeds_for(profile: HardwareProfile, checkpoint_folder: Path, notify: Notify, *own: OwnLayers) -> Speeds:
     """The speeds to plan a run with: cached, else measured once and kept.
 
     Args:
         profile: the host; its disk is looked at here, under the checkpoint.
         checkpoint_folder: whose bytes are read.
         notify: told that this host is being measured, and what could not be.
-        own: the checkpoint's layers, which are measured too the first time.
+        own: the checkpoint's layers, in each way that they may be computed; measured too the first time.
 
     Nothing is measured for a model that is too small for its speed to depend on a plan, nor with LLMRUN_MEASURE_S=0.
     """
@@ -101,13 +99,13 @@ def speeds_for(
 
     profile = with_disk(profile, checkpoint_folder)
     if speeds := cached_speeds(profile, notify):
-        return with_layers(speeds, profile, checkpoint_folder, notify, own)
+        return with_layers(speeds, profile, checkpoint_folder, notify, *own)
     if is_too_small(checkpoint_folder):
         return cautious_speeds(profile, "nothing was measured: the model is too small for its place to matter")
-    speeds = measure_once(profile, checkpoint_folder, notify, own)
+    speeds = measure_once(profile, checkpoint_folder, notify, own[0] if own else None)
     for note in in_brief(speeds.notes):
         notify(note)
-    return speeds
+    return with_layers(speeds, profile, checkpoint_folder, notify, *own[1:])
 
 
 def in_brief(notes: Sequence[str]) -> Sequence[str]:
@@ -121,16 +119,22 @@ def in_brief(notes: Sequence[str]) -> Sequence[str]:
 
 
 def with_layers(
-    speeds: Speeds, profile: HardwareProfile, folder: Path, notify: Notify, own: OwnLayers | None
+    speeds: Speeds,
+    profile: HardwareProfile,
+    folder: Path,
+    notify: Notify,
+    *own: OwnLayers,
+    whose: str = "this model's layers",
 ) -> Speeds:
-    """The speeds with those of this model's layers, measured now if it is the first time that it is run."""
+    """The speeds with those of these layers, measured now, all in one go, if it is the first time that they are run."""
     from llmrun.hardware.measure import limit_seconds, measure_layers
 
     limit_s = limit_seconds()
-    if own is None or _is_known(speeds, own.shape) or not limit_s or is_too_small(folder):
+    unknown = [each for each in own if not _is_known(speeds, each.shape)]
+    if not unknown or not limit_s or is_too_small(folder):
         return speeds
-    notify(f"measuring this model's layers once, at most {limit_s:g} s")
-    speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, own, limit_s)))
+    notify(f"measuring {whose} once, at most {limit_s:g} s")
+    speeds = replace(speeds, layers=(*speeds.layers, *measure_layers(folder, profile, unknown, limit_s)))
     if speeds.complete:
         store_speeds(profile, speeds)
     return speeds

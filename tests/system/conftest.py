@@ -27,10 +27,14 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: 
 
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """The environment of a run on this host after it was measured, or so it seems; without its GPUs, if it has any."""
+    """The environment of a run on this host after it was measured, or so it seems; without its GPUs, if it has any.
+
+    With RAM enough for every model here, whatever else takes memory at the time: by default a run is planned within
+    what is free.
+    """
     cache = tmp_path_factory.mktemp("measured")
     profile = with_disk(probe(), cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMRUN_CACHE", str(cache))
         assert store_speeds(profile, replace(speeds(), host=host_key(profile)))
-    return {"LLMRUN_CACHE": cache, "LLMRUN_VRAM": 0, "LLMRUN_MEASURE_S": 0}
+    return {"LLMRUN_CACHE": cache, "LLMRUN_VRAM": 0, "LLMRUN_RAM": "4GiB", "LLMRUN_MEASURE_S": 0}

@@ -7,6 +7,7 @@ from hosts import HOST, SPEEDS, weights_folder
 from tiny_spec import model
 
 from llmrun.hardware import measure as measuring
+from llmrun.hardware.asking import Found, ask
 from llmrun.hardware.host_key import host_key
 from llmrun.hardware.measure_own import own_layers, own_rounding
 from llmrun.hardware.speeds import LayerSpeed, OwnLayers
@@ -76,22 +77,47 @@ def test_the_layers_of_a_checkpoint_are_built_and_timed(llama_folder):
     assert found["first_s"] >= 0
 
 
-def test_what_is_kept_in_another_format_is_measured_beside(llama_folder, monkeypatch, tmp_path):
-    """One after the other, each once; what the weights are rounded from and how is part of the name."""
+def test_what_is_kept_in_another_format_is_measured_beside(monkeypatch, tmp_path):
+    """All that is not known in one go, and said so once; how the weights are rounded is part of the name."""
     monkeypatch.setenv("LLMRUN_CACHE", str(tmp_path / "cache"))
     asked = []
-    monkeypatch.setattr(measuring, "measure_layers", lambda path, host, own, s: asked.append(own) or (_known(own),))
+    monkeypatch.setattr(
+        measuring, "measure_layers", lambda path, host, own, s: asked.append(own) or tuple(map(_known, own))
+    )
     folder = weights_folder(tmp_path / "model")
     host = with_disk(HOST, folder)
     assert store_speeds(host, replace(SPEEDS, host=host_key(host)))
-    known = cached_speeds(host)
-    for own in (OwnLayers("a", ()), OwnLayers("a, Q8_0", (), rounded=True), OwnLayers("a", ())):
-        known = with_layers(known, host, folder, lambda note: None, own)
-    assert [own.shape for own in asked] == ["a", "a, Q8_0"]
+    plain, kept, copies = OwnLayers("a", ()), OwnLayers("a, Q8_0", (), rounded=True), OwnLayers("a, Q4_0", ())
+    told = []
+    for own in ((plain, kept), (plain, kept), (plain, copies)):
+        known = speeds_for(host, folder, told.append, *own)
+    assert asked == [[plain, kept], [copies]]
+    assert told == ["measuring this model's layers once, at most 10 s"] * 2
     assert cached_speeds(host).layer("a, Q8_0").rounding_s == 0.5
     incomplete = with_layers(replace(known, complete=False), host, folder, lambda note: None, OwnLayers("b", ()))
     assert incomplete.layer("b")
     assert cached_speeds(host).layer("b") is None
+
+
+def test_layers_in_two_ways_are_measured_by_one_process(llama_folder, monkeypatch):
+    ways = tuple(OwnLayers(name, tuple(dict.fromkeys(FORMATS, name).items())) for name in ("BF16", "F16"))
+    requests = []
+    monkeypatch.setattr(measuring, "ask", lambda request: requests.append(request) or ask(request))
+    found = measuring.measure_layers(llama_folder, HOST, ways, 20.0)
+    assert [request.own for request in requests] == [ways]
+    assert [layer.shape for layer in found] == ["BF16", "F16"]
+    assert all(layer.nbytes and layer.seconds for layer in found)
+
+
+def test_what_was_found_of_one_way_is_not_lost_with_the_other(monkeypatch):
+    figures = {"own.0.nbytes": 9, "own.0.seconds.1": 0.1, "own.0.seconds.64": 0.2, "own.1.nbytes": 3}
+    ways = (OwnLayers("a", ()), OwnLayers("b", ()))
+    for in_time, others in ((True, [LayerSpeed("b", 3, (), ())]), (False, [])):
+        monkeypatch.setattr(measuring, "ask", lambda request, told=in_time: Found(dict(figures), in_time=told))
+        monkeypatch.setattr(measuring, "others_share", lambda: 0.0)
+        first, *rest = measuring.measure_layers("", HOST, ways, 1.0)
+        assert (first.shape, first.tokens, first.seconds) == ("a", (1, 64), (0.1, 0.2))
+        assert rest == others
 
 
 def _known(own):
