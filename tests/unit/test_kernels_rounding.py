@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_weights import VARIANTS, library_of
 
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.library import find_library
@@ -43,6 +44,19 @@ def test_as_little_is_lost_as_by_torch_with_any_number_of_threads(kernels, fmt, 
     by_torch = quantise(fmt, weights, torch.ones(columns))  # importance, which the kernels leave to torch
     lost, theirs = ((dequantise(fmt, made, columns) - weights.float()).square().sum() for made in (one, by_torch))
     assert lost <= theirs * 1.01 + 1e-30
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", PLAIN)
+def test_every_instruction_set_finds_the_same_bytes(kernels, variant, dtype, tmp_path):
+    own, generator = Kernels(library_of(variant, tmp_path), 1), torch.Generator().manual_seed(0)
+    weights = torch.randn(32, 1024 + 256, generator=generator)
+    weights *= 10 ** torch.linspace(-7, 3, 32)[:, None] * torch.randn(weights.shape, generator=generator).exp()
+    weights[:, ::7] = 0
+    for fmt in BLOCKED:
+        for some in (weights, weights.abs()):
+            assert torch.equal(rounded(own, some.to(dtype), fmt), rounded(kernels[0], some.to(dtype), fmt))
+    own.close()
 
 
 def test_infinities_and_nothing_at_all_end(kernels):

@@ -11,6 +11,12 @@ static inline float float_of_bits(uint32_t bits) {
     return value;
 }
 
+static inline uint32_t bits_of_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+
 static inline uint16_t bits16_at(const void *at) {
     uint16_t bits;
     memcpy(&bits, at, 2);
@@ -27,6 +33,20 @@ static inline float float_of_half(uint16_t bits) {
 }
 
 static inline float half_at(const void *at) { return float_of_half(bits16_at(at)); }
+
+/* The nearest fp16, even on a tie, and the largest one for what is larger; 0 for NaN. Below 2^-14 its units are those of a float
+ * from 0.5 on. */
+static inline uint16_t half_of(float value) {
+    uint32_t sign = value < 0 ? 0x8000 : 0;
+    float size = value < 0 ? -value : value;
+    size = size > 0 ? size : 0;
+    size = size < 65504 ? size : 65504;
+    uint32_t small = bits_of_float(size + 0.5f) - 0x3f000000, bits = bits_of_float(size);
+    bits = (bits + 0xfff + (bits >> 13 & 1) - (112u << 23)) >> 13;
+    return (uint16_t)(sign | (size < 0x1p-14f ? small : bits));
+}
+
+static inline float as_half(float value) { return float_of_half(half_of(value)); }
 
 /* Sign, 4 bits of exponent, 3 of mantissa; no infinities, and NaN where those 7 bits are set. */
 static inline float f8_at(const void *at) {

@@ -13,6 +13,14 @@ static inline void vf_store(float *at, vf a) { vst1q_f32(at, a); }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+/* The lesser, the greater, b where they are alike or one is NaN; `yes` where a <= b. */
+static inline vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline vf vf_where(vf a, vf b, vf yes, vf no) { return vbslq_f32(vcleq_f32(a, b), yes, no); }
+/* To the nearest integer, the even one of two. */
+static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+/* To the nearest fp16, of what is within its range. */
+static inline vf vf_half(vf a) { return vcvt_f32_f16(vcvt_f16_f32(a)); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
 /* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */

@@ -5,6 +5,7 @@
 #include "convert.h"
 
 typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vf_mask __attribute__((vector_size(16)));
 enum { LANES = 4 };
 #define REGISTERS 16
 
@@ -19,6 +20,23 @@ static inline void vf_store(float *at, vf a) { memcpy(at, &a, sizeof a); }
 static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+/* The lesser, the greater, b where they are alike or one is NaN; `yes` where a <= b. */
+static inline vf vf_min(vf a, vf b) {
+    for (int i = 0; i < LANES; i++) a[i] = a[i] < b[i] ? a[i] : b[i];
+    return a;
+}
+static inline vf vf_max(vf a, vf b) {
+    for (int i = 0; i < LANES; i++) a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}
+static inline vf vf_where(vf a, vf b, vf yes, vf no) {
+    vf_mask mask = a <= b;
+    return (vf)((mask & (vf_mask)yes) | (~mask & (vf_mask)no));
+}
+/* To the nearest integer, the even one of two; up to 2^22. */
+static inline vf vf_round(vf a) { return (a + 0x1.8p23f) - 0x1.8p23f; }
+/* To the nearest fp16, of what is within its range. */
+static inline vf vf_half(vf a) { return (vf){as_half(a[0]), as_half(a[1]), as_half(a[2]), as_half(a[3])}; }
 static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 static inline vf vf_load_f16(const void *at) {
     const char *bytes = at;
