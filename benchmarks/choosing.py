@@ -42,13 +42,18 @@ class Cell:
     later_ttft_s: float = 0.0
     disk_bytes_per_token: int = 0
     from_ram: bool = False
+    drafts: bool = False
     bottleneck: str = ""
     error: str = ""
 
     @property
     def mark(self) -> str:
-        """``D`` where a token reads from disk, else ``R`` where a GPU's machine keeps a part of the weights in RAM."""
-        return " D" if self.disk_bytes_per_token else " R" if self.from_ram else ""
+        """``D`` where a pass reads from disk, ``S`` where it gives several tokens; ``R`` where a GPU's machine keeps a
+        part of the weights in RAM.
+        """
+        if self.disk_bytes_per_token:
+            return " DS" if self.drafts else " D"
+        return " R" if self.from_ram else ""
 
     def decode(self) -> str:
         """Tokens a second."""
@@ -85,6 +90,7 @@ def cell(preset: str, report: dict[str, Any]) -> Cell:
         later_ttft_s=predicted["warm_ttft_s"],
         disk_bytes_per_token=predicted["bytes_per_token"].get("disk", 0),
         from_ram=len(report["plan"]["memory"]) > 1 and "cpu" in predicted["bytes_per_token"],
+        drafts=predicted["drafting"] is not None,
         bottleneck=predicted["bottleneck"],
     )
 

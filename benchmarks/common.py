@@ -167,6 +167,14 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disk", type=parse_bytes, metavar="SIZE", help="bytes/s that its disk gives (default: all)")
 
 
+def add_llama_cpp(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Options of a benchmark that runs llama.cpp beside llmrun."""
+    parser.add_argument("--gguf", type=Path, required=required, help="the same weights, BF16")
+    parser.add_argument("--llama-completion", type=Path, required=required, metavar="BIN")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--llama-threads", type=int, default=cores, help="of llama.cpp")
+
+
 def own_kernels(threads: int) -> Kernels:
     """The kernels, with as many threads as torch then has."""
     import torch
@@ -223,9 +231,11 @@ def note(text: str) -> None:
 
 
 def write_samples(file: Path | None, samples: Mapping[str, Any]) -> None:
-    """Write what was measured, unrounded."""
+    """Write what was measured, unrounded; in one step, so that what was there before is lost only to what is whole."""
     if file:
-        file.write_text(json.dumps({"command": sys.argv, **samples}, indent=1) + "\n")
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_text(json.dumps({"command": sys.argv, **samples}, indent=1) + "\n")
+        partial.replace(file)
 
 
 def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:

@@ -25,6 +25,7 @@ from typing import Any
 from common import (
     MB,
     Killed,
+    add_llama_cpp,
     add_machine,
     argument_parser,
     model_folder,
@@ -43,6 +44,7 @@ from llmrun.units import parse_bytes
 
 PROMPT = "The capital of France is Paris."
 CONTEXT_TOKENS = 512
+HEADERS = ("", "decode tok/s", "TTFT s, imports not counted", "TTFT s, from start", "peak anonymous MB", "MB/token")
 EVAL = re.compile(r"\beval time =\s*([\d.]+) ms /\s*(\d+) runs")
 
 
@@ -57,9 +59,9 @@ class Run:
     read_bytes_per_token: float
 
 
-def run_python(folder: Path, limits: Limits, script: str, new_tokens: int, *options: str) -> Run:
+def run_python(folder: Path, limits: Limits, script: str, prompt: str, new_tokens: int, *options: str) -> Run:
     """llmrun, or transformers with Accelerate."""
-    arguments = [str(folder), "-p", PROMPT, "--new", str(new_tokens), "--ignore-end", *options]
+    arguments = [str(folder), "-p", prompt, "--new", str(new_tokens), "--ignore-end", *options]
     finished, usage = run_tool_on(limits, folder, script, *arguments)
     report = finished.report
     answer = report.answers[0]
@@ -72,12 +74,12 @@ def run_python(folder: Path, limits: Limits, script: str, new_tokens: int, *opti
     )
 
 
-def run_llama(args: Any, limits: Limits) -> Run:  # noqa: ANN401
-    """llama.cpp with the file mapped; it prints only what it generates."""
-    command = [str(args.llama_completion), "-m", str(args.gguf), "-p", PROMPT, "-n", str(args.new)]
+def run_llama(args: Any, limits: Limits, prompt: str, new_tokens: int) -> Run:  # noqa: ANN401
+    """llama.cpp, as `add_llama_cpp` has it, with the file mapped; it prints only what it generates."""
+    command = [str(args.llama_completion), "-m", str(args.gguf), "-p", prompt, "-n", str(new_tokens)]
     command += [
         "-t",
-        str(args.threads),
+        str(args.llama_threads),
         "--temp",
         "0",
         "-no-cnv",
@@ -99,9 +101,9 @@ def run_llama(args: Any, limits: Limits) -> Run:  # noqa: ANN401
         sys.exit(f"llama.cpp ended with {process.returncode}: {told[-2000:]}")
     (first_s, first_bytes), (last_s, last_bytes) = arrivals[0], arrivals[-1]
     own = EVAL.findall(told)
-    tokens_per_s = 1000 * int(own[-1][1]) / float(own[-1][0]) if own else (args.new - 1) / (last_s - first_s)
+    tokens_per_s = 1000 * int(own[-1][1]) / float(own[-1][0]) if own else (new_tokens - 1) / (last_s - first_s)
     ttft_s = first_s - began_s
-    return Run(tokens_per_s, ttft_s, ttft_s, peak, (last_bytes - first_bytes) / (args.new - 1))
+    return Run(tokens_per_s, ttft_s, ttft_s, peak, (last_bytes - first_bytes) / (new_tokens - 1))
 
 
 def watch(process: subprocess.Popen[bytes]) -> list[tuple[float, int]]:
@@ -119,16 +121,19 @@ def watch(process: subprocess.Popen[bytes]) -> list[tuple[float, int]]:
 def measure(folder: Path, args: Any) -> dict[str, list[Run]]:  # noqa: ANN401
     """Runs of every tool in turns."""
     limits = Limits(args.machine, args.disk)
-    context = ("--context", str(CONTEXT_TOKENS))
+    ours = ("--ram", str(args.ram), "--context", str(CONTEXT_TOKENS))
+
+    def python(script: str, *options: str) -> Callable[[], Run]:
+        return lambda: run_python(folder, limits, script, PROMPT, args.new, *options)
+
     tools: dict[str, Callable[[], Run]] = {
-        "llmrun": lambda: run_python(folder, limits, "run_llmrun.py", args.new, "--ram", str(args.ram), *context),
-        "llama.cpp": lambda: run_llama(args, limits),
+        "llmrun": python("run_llmrun.py", *ours),
+        "llama.cpp": lambda: run_llama(args, limits, PROMPT, args.new),
     }
     if args.accelerate is not None:
-        offload = ("--offload", str(args.accelerate))
-        tools["Accelerate"] = lambda: run_python(folder, limits, "run_transformers.py", args.new, *offload)
+        tools["Accelerate"] = python("run_transformers.py", "--offload", str(args.accelerate))
     if args.transformers:
-        tools["transformers"] = lambda: run_python(folder, limits, "run_transformers.py", args.new)
+        tools["transformers"] = python("run_transformers.py")
     runs: dict[str, list[Run]] = {name: [] for name in tools}
     for index in range(args.runs):
         for name, run in list(tools.items()):
@@ -169,13 +174,11 @@ def main() -> int:
     """Measure and print."""
     parser = argument_parser(__doc__)
     add_machine(parser)
-    parser.add_argument("--gguf", type=Path, required=True, help="the same weights, BF16")
-    parser.add_argument("--llama-completion", type=Path, required=True, metavar="BIN")
+    add_llama_cpp(parser, required=True)
     parser.add_argument("--accelerate", type=parse_bytes, metavar="SIZE", help="run it too; weights it keeps in RAM")
     parser.add_argument("--transformers", action="store_true", help="run it too, all weights in RAM")
     parser.add_argument("-n", "--new", type=int, default=8, help="tokens of an answer")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of llama.cpp")
     args = parser.parse_args()
     folder = model_folder(args.model).resolve()
     facts = print_host(folder)
@@ -183,8 +186,7 @@ def main() -> int:
     ours = runs["llmrun"]
     rows = [tool_row(name, found) for name, found in runs.items()]
     rows += [ratio_row(name, ours, found) for name, found in runs.items() if found and name != "llmrun"]
-    headers = ["", "decode tok/s", "TTFT s, imports not counted", "TTFT s, from start", "peak anonymous MB", "MB/token"]
-    print(table(headers, rows))
+    print(table(HEADERS, rows))
     write_samples(
         args.json, {"host": facts, "runs": {name: [asdict(run) for run in found] for name, found in runs.items()}}
     )

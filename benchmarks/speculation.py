@@ -1,261 +1,229 @@
-"""Several tokens a pass: greedy answers with and without drafts, in turns, on the same memory.
+"""Several tokens a pass: greedy answers with and without drafts, in turns, on the same memory; and beside others.
 
     python benchmarks/speculation.py MODEL --ram 4GiB                   # 20 prompts of four kinds, 128 new tokens
     python benchmarks/speculation.py MODEL --ram 4GiB --brief           # 8 prompts, 64 new tokens
-    ... --how self --together 5 --machine 4GiB --disk 1GiB --json samples.json
+    ... --how self --together 5 --machine 4GiB --disk 1GiB
+    ... --json samples.json --resume                                     # go on where an earlier run was stopped
+    ... --off-tokens 16                                                  # without drafts only so many of each answer
+    ... --peers llama.cpp accelerate --machine 4GiB --gguf MODEL-bf16.gguf --llama-completion BIN
 
 Each process answers ``--together`` prompts (default 1: as `llmrun chat -p` does, with nothing learnt from an answer
-before), the processes of the two ways one after the other, the first of each pair in turns. Shown for each prompt:
-tokens a pass, the share of guesses that were right, decode tok/s of both and their ratio, and whether the tokens are
-the same. Where they are not, a third process says how far apart the model, without drafts, has the two tokens at the
-first difference: a near-tie is within the rounding of bf16, 2^-8 of the larger logit. The prompts of random words show
-what text costs that is hard to guess. Answers go on after the model's end token, so that all are as long.
+before), the processes of the two ways one after the other, the first of each pair in turns; the samples are written
+after each prompt. Shown for each: tokens a pass, the share of guesses that were right, decode tok/s of both and their
+ratio, and whether the tokens are the same. From the first difference on, or from where the answer without drafts ends,
+the model without drafts gets prompt and answer in one pass: each token has to be the likeliest. Where it is not, the
+gap to the likeliest is shown (at the first difference, to the token of the answer without drafts): a near-tie is within
+the rounding of bf16, 2^-8 of the largest logit. The prompts of random words show what text costs that is hard to guess.
+
+Peers answer the first ``--peer-prompts`` of each kind but random words, some tokens of each, on a machine of the same
+memory: see peers.py. llama.cpp's own `convert_hf_to_gguf.py MODEL --outtype bf16 --outfile MODEL-bf16.gguf` makes the
+same weights for it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import (
+    Killed,
+    add_llama_cpp,
     add_machine,
     argument_parser,
     model_folder,
     note,
     print_host,
+    ratios,
     run_tool,
     run_tool_on,
+    spread,
     table,
     write_samples,
 )
+from draft_prompts import RANDOM, prompts
 from limited import Limits
+from peers import HEADERS, Run, run_llama, run_python, tool_row
+from run_drafts import Miss, Sample, Text, add_run
 
-from llmrun.settings import Speculating
+from llmrun.units import parse_bytes
 
-if TYPE_CHECKING:
-    from llmrun.engine.engine import Engine
-
-
-STORY = (
-    "The village lies at the end of a long valley. In winter the road is closed for weeks, and what people need has to "
-    "be there by November. Flour, salt and lamp oil come up on mules; wood is cut in September and dried under the "
-    "eaves. Last year the mules came late, because a bridge had fallen, and for ten days there was no bread. Since "
-    "then every house keeps a second sack of flour, and the council has bought timber for a new bridge, which is to be "
-    "built in May by the men of both villages. The mayor says that it will be wide enough for a cart."
-)
-KINDS: Mapping[str, Sequence[str]] = {
-    "chat": (
-        "What should I see in Paris in two days?",
-        "Explain to a child why the sky is blue.",
-        "How do I keep a houseplant alive in winter?",
-        "Give me three ideas for a birthday party at home.",
-        "What is the difference between a virus and a bacterium?",
-    ),
-    "code": (
-        "Write a Python function that returns the n-th Fibonacci number.",
-        "Write a Python function that reverses the words of a sentence.",
-        "Write a SQL query that counts the orders of each customer.",
-        "Write a JavaScript function that checks whether a number is prime.",
-        "Write a Python class for a bank account with deposit and withdraw.",
-    ),
-    "summary": tuple(
-        f"{task}\n\n{STORY}"
-        for task in (
-            "Summarize this text in two sentences.",
-            "List the main facts of this text.",
-            "What happened last year, according to this text?",
-            "Write a headline and a short summary of this text.",
-            "Repeat this text, but in the past tense.",
-        )
-    ),
-    "translation": tuple(
-        f"Translate into {language}: {sentence}"
-        for language, sentence in (
-            ("French", "The train to the coast leaves at nine, and we have forgotten the tickets."),
-            ("German", "My neighbour has a small garden in which he grows tomatoes and beans."),
-            ("Spanish", "The museum is closed on Mondays, but the park behind it is always open."),
-            ("Italian", "She read the letter twice and put it back into the drawer."),
-            ("Portuguese", "It rained all night, and in the morning the street was full of leaves."),
-        )
-    ),
-}
-WORDS = tuple(STORY.replace(",", "").replace(".", "").lower().split())
-RANDOM_PROMPTS, RANDOM_WORDS = 3, 40
-ROUNDING = 2**-8
 BRIEF = (2, 64)  # prompts of a kind, new tokens
 WHOLE = (5, 128)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One answer."""
+class Measured:
+    """What was measured of a prompt."""
 
-    prompt_ids: list[int]
-    token_ids: list[int]
-    ttft_s: float
-    tpot_s: float
-    itl_max_s: float
-    predicted_tpot_s: float | None
-    predicted_tokens_per_pass: float | None
-    tokens_per_pass: float | None
-    acceptance: float | None
-    draft_s: float
-    verify_s: float
-    peak_bytes: int
+    kind: str
+    prompt: str
+    plain: Sample  # without drafts
+    drafted: Sample
+    peers: dict[str, Run | None] = field(default_factory=dict)  # ``None``: killed for memory
+    misses: list[Miss] | None = None  # ``None``: not checked yet
 
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Measured:
+        """What ``asdict`` made of it."""
+        peers = {name: Run(**run) if run else None for name, run in value["peers"].items()}
+        misses = None if value["misses"] is None else [Miss(**miss) for miss in value["misses"]]
+        plain, drafted = Sample(**value["plain"]), Sample(**value["drafted"])
+        return cls(value["kind"], value["prompt"], plain, drafted, peers, misses)
 
-def prompts(each: int) -> Iterator[tuple[str, str]]:
-    """Kind and prompt."""
-    for kind, texts in KINDS.items():
-        yield from ((kind, text) for text in texts[:each])
-    source = random.Random(6)
-    for _ in range(RANDOM_PROMPTS):
-        yield "random words", " ".join(source.choices(WORDS, k=RANDOM_WORDS))
+    @property
+    def same_tokens(self) -> int:
+        """How many tokens are the same in both answers, from the beginning on."""
+        both = zip(self.plain.token_ids, self.drafted.token_ids, strict=False)
+        shorter = min(len(self.plain.token_ids), len(self.drafted.token_ids))
+        return next((at for at, (own, their) in enumerate(both) if own != their), shorter)
 
+    @property
+    def rest(self) -> Text | None:
+        """What is to be checked; ``None`` where both answers are the same to the end."""
+        since, plain = self.same_tokens, self.plain.token_ids
+        if since == len(self.drafted.token_ids):
+            return None
+        rival = plain[since] if since < len(plain) else None
+        return Text(self.drafted.prompt_ids, self.drafted.token_ids, since, rival)
 
-def answer_all(args: argparse.Namespace) -> None:
-    """The process that runs the model: answers prompts, or compares tokens at places; writes one JSON line."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is there
-    from llmrun.cli.run import RunSettings, start
-    from llmrun.engine.session import Message
+    @property
+    def ratio(self) -> float:
+        """Decode tok/s with drafts over that without."""
+        return self.plain.tpot_s / self.drafted.tpot_s
 
-    asked = json.loads(args.asked)
-    how = Speculating(args.how, args.draft_tokens)
-    run = RunSettings(args.model, args.ram, 0, args.context, speculating=how)
-    with start(run, note) as running:
-        engine = running.engine
-        if args.child == "gaps":
-            print(json.dumps([_gap(engine, *one) for one in asked]))
-            return
-        engine.tokenizer.end_token_ids = frozenset()
-        found = [
-            _answer(engine, engine.tokenizer.encode_chat([Message("user", text)]), args.new_tokens) for text in asked
-        ]
-        print(json.dumps([asdict(sample) for sample in found]))
+    @property
+    def verdict(self) -> str:
+        """``same``, ``16 the same, 112 the likeliest``, or the tokens that are not."""
+        if not self.misses:
+            rest = len(self.drafted.token_ids) - self.same_tokens
+            return f"{self.same_tokens} the same, {rest} the likeliest" if rest else "same"
+        return "; ".join(
+            f"{'near-tie' if miss.is_near else 'DIFFERENT'} at {miss.at}: {miss.gap:.4f} of {miss.largest:.1f}"
+            for miss in self.misses
+        )
 
-
-def _answer(engine: Engine, prompt_ids: list[int], new_tokens: int) -> Sample:
-    from llmrun.events import Token
-    from llmrun.metrics import MetricsState, apply
-    from llmrun.settings import SamplingSettings
-
-    sampling = SamplingSettings(temperature=0, max_tokens=new_tokens)
-    state, token_ids = MetricsState(), []
-    for event in engine.generate(prompt_ids, sampling, engine.tokenizer.stream()):
-        state = apply(state, event)
-        if isinstance(event, Token):
-            token_ids.append(event.token_id)
-    done, expected = state.speculation, state.expected
-    return Sample(
-        prompt_ids,
-        token_ids,
-        state.ttft_s or 0.0,
-        state.tpot_s or 0.0,
-        state.itl_max_s or 0.0,
-        expected.tpot_s if expected else None,
-        expected.tokens_per_pass if expected else None,
-        done.tokens_per_pass if done else None,
-        done.acceptance if done else None,
-        done.draft_s if done else 0.0,
-        done.verify_s if done else 0.0,
-        state.memory["cpu"].peak_bytes,
-    )
+    def over(self, peer: str) -> float | None:
+        """Decode tok/s with drafts over a peer's."""
+        run = self.peers.get(peer)
+        return 1 / self.drafted.tpot_s / run.decode_tokens_per_s if run else None
 
 
-def _gap(engine: Engine, token_ids: list[int], one: int, other: int) -> tuple[float, float]:
-    """How far one token's logit is above another's after some tokens, and the larger of the two."""
-    import torch
-
-    with torch.inference_mode():
-        reused = engine._cache.reuse(token_ids)
-        logits = engine._forward.prefill(token_ids[reused:])
-    return float(logits[one] - logits[other]), float(torch.maximum(logits[one], logits[other]))
-
-
-def child(args: argparse.Namespace, what: str, how: str, asked: Sequence[Any]) -> list[Any]:
-    """What such a process says, on the machine that was asked for."""
-    options = [args.model, "--child", what, "--how", how, "--ram", str(args.ram), "--context", str(args.context)]
-    options += ["--new-tokens", str(args.new_tokens), "--draft-tokens", str(args.draft_tokens)]
-    options += ["--asked", json.dumps(asked)]
-    if args.machine or args.disk:
-        limits, path = Limits(args.machine, args.disk), model_folder(args.model)
-        finished = run_tool_on(limits, path, Path(__file__).name, *options)[0]
-    else:
-        finished = run_tool(Path(__file__).name, *options)
+def child(args: Namespace, how: str, new_tokens: int, asked: Sequence[Any], *options: str) -> list[Any]:
+    """What run_drafts.py says to what is asked, on the machine that was asked for."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(asked, file)
+        file.flush()
+        command = [args.model, "--how", how, "--ram", str(args.ram), "--context", str(args.context), *options]
+        command += ["--new-tokens", str(new_tokens), "--draft-tokens", str(args.draft_tokens), "--asked", file.name]
+        if args.machine or args.disk:
+            limits, path = Limits(args.machine, args.disk), model_folder(args.model)
+            finished = run_tool_on(limits, path, "run_drafts.py", *command)[0]
+        else:
+            finished = run_tool("run_drafts.py", *command)
     told: list[Any] = json.loads(finished.output.strip().splitlines()[-1])
     return told
 
 
-def measure(args: argparse.Namespace, asked: Sequence[tuple[str, str]]) -> list[dict[str, Sample]]:
-    """For each prompt its two answers."""
-    found: list[dict[str, Sample]] = []
-    for number, begin in enumerate(range(0, len(asked), args.together)):
-        block = asked[begin : begin + args.together]
+def measure(
+    args: Namespace,
+    asked: Sequence[tuple[str, str]],
+    before: Sequence[Measured],
+    keep: Callable[[list[Measured]], None],
+) -> list[Measured]:
+    """What was measured before, and after it the other prompts, each kept when it is whole."""
+    found = list(before)
+    while len(found) < len(asked):
+        block = asked[len(found) : len(found) + args.together]
         note(f"prompts {len(found) + 1} to {len(found) + len(block)} of {len(asked)}")
-        ways = ("off", args.how) if number % 2 == 0 else (args.how, "off")
-        told = {how: child(args, "answers", how, [text for _, text in block]) for how in ways}
-        found += [{how: Sample(**told[how][index]) for how in ways} for index in range(len(block))]
+        ways = {"off": args.off_tokens or args.new_tokens, args.how: args.new_tokens}
+        order = list(ways) if len(found) // args.together % 2 == 0 else [*reversed(ways)]
+        told = {how: child(args, how, ways[how], [prompt for _, prompt in block]) for how in order}
+        pairs = [
+            (Sample(**plain), Sample(**drafted)) for plain, drafted in zip(told["off"], told[args.how], strict=True)
+        ]
+        for (kind, prompt), pair in zip(block, pairs, strict=True):
+            one = Measured(kind, prompt, *pair)
+            found.append(replace(one, peers=beside(args, one)) if is_for_peers(args, one, asked) else one)
+            keep(found)
     return found
 
 
-def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
-    """The place of it; ``None`` where they are the same."""
-    return next((at for at, (own, their) in enumerate(zip(one, other, strict=True)) if own != their), None)
+def is_for_peers(args: Namespace, one: Measured, asked: Sequence[tuple[str, str]]) -> bool:
+    """Whether it is one of the few prompts that peers answer, who take many seconds a token."""
+    first = [prompt for kind, prompt in asked if kind == one.kind and kind != RANDOM][: args.peer_prompts]
+    return bool(args.peers) and one.prompt in first
 
 
-def verdicts(args: argparse.Namespace, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
-    """``same``, or where the tokens differ and how near to each other the model has them."""
-    places = [first_difference(plain.token_ids, drafted.token_ids) for plain, drafted in pairs]
-    asked = [
-        ([*plain.prompt_ids, *plain.token_ids[:at]], plain.token_ids[at], drafted.token_ids[at])
-        for at, (plain, drafted) in zip(places, pairs, strict=True)
-        if at is not None
+def beside(args: Namespace, one: Measured) -> dict[str, Run | None]:
+    """The peers on this prompt, one after the other."""
+    from transformers import AutoTokenizer
+
+    folder, limits = model_folder(args.model).resolve(), Limits(args.machine, args.disk)
+    text = AutoTokenizer.from_pretrained(folder).decode(one.plain.prompt_ids)
+    offload = ("--chat", "--offload", str(args.offload or args.ram // 2))
+    tools: dict[str, Callable[[], Run]] = {
+        "llama.cpp": lambda: run_llama(args, limits, text, args.peer_tokens),
+        "accelerate": lambda: run_python(folder, limits, "run_transformers.py", one.prompt, args.peer_tokens, *offload),
+    }
+    found: dict[str, Run | None] = {}
+    for name in args.peers:
+        note(name)
+        try:
+            found[name] = tools[name]()
+        except Killed as end:
+            note(f"{name}: {end}")
+            found[name] = None
+    return found
+
+
+def checked(args: Namespace, found: Sequence[Measured]) -> list[Measured]:
+    """With the tokens that are not the likeliest, of each answer that goes on after those that are the same."""
+    texts = [one.rest for one in found if one.misses is None and one.rest]
+    if texts:
+        note(f"checking {len(texts)} answers")
+    told = iter(child(args, "off", 1, [asdict(text) for text in texts], "--check") if texts else [])
+    return [
+        one
+        if one.misses is not None
+        else replace(one, misses=[Miss(**miss) for miss in next(told)] if one.rest else [])
+        for one in found
     ]
-    gaps = iter(child(args, "gaps", "off", asked) if asked else [])
-    words = []
-    for at in places:
-        if at is None:
-            words.append("same")
-            continue
-        gap, largest = next(gaps)
-        near = "near-tie" if abs(gap) <= ROUNDING * abs(largest) else "DIFFERENT"
-        words.append(f"{near} at {at}: {gap:.4f} of {largest:.1f}")
-    return words
 
 
-def show(asked: Sequence[tuple[str, str]], pairs: Sequence[tuple[Sample, Sample]], words: Sequence[str]) -> None:
-    """The tables."""
+def prompt_table(found: Sequence[Measured], peers: Sequence[str]) -> str:
+    """A row for each prompt."""
     rows = []
-    for (kind, _), (plain, drafted), word in zip(asked, pairs, words, strict=True):
+    for one in found:
+        drafted = one.drafted
         rate = f"{drafted.tokens_per_pass:.2f}" if drafted.tokens_per_pass else "1"
         right = f"{drafted.acceptance:.0%}" if drafted.acceptance is not None else "-"
-        speeds = [f"{1 / each.tpot_s:.3g}" for each in (drafted, plain)]
-        rows.append((kind, rate, right, *speeds, f"{plain.tpot_s / drafted.tpot_s:.2f}", word))
-    headings = ("prompt", "tokens a pass", "guesses right", "tok/s", "without", "ratio", "tokens")
-    print("\n" + table(headings, rows))
-    kinds = {kind: None for kind, _ in asked}
-    summary = []
-    for kind in (*kinds, "all but random words"):
-        own = [
-            pair
-            for (each, _), pair in zip(asked, pairs, strict=True)
-            if each == kind or (kind.startswith("all") and each != "random words")
-        ]
-        ratios = [plain.tpot_s / drafted.tpot_s for plain, drafted in own]
-        passes = fmean(drafted.tokens_per_pass or 1.0 for _, drafted in own)
-        errors = [
-            (drafted.predicted_tpot_s or drafted.tpot_s) / drafted.tpot_s - 1 for _, drafted in own if drafted.tpot_s
-        ]
-        first = median(drafted.ttft_s / plain.ttft_s for plain, drafted in own)
-        cells = f"{passes:.2f}", f"{median(ratios):.2f}", f"{min(ratios):.2f}", f"{first:.2f}", f"{median(errors):+.0%}"
-        summary.append((kind, *cells))
+        speeds = [f"{1 / each.tpot_s:.3g}" for each in (drafted, one.plain)]
+        others = [f"{over:.1f}" if (over := one.over(name)) else "-" for name in peers]
+        rows.append((one.kind, rate, right, *speeds, f"{one.ratio:.2f}", *others, one.verdict))
+    over_them = [f"over {name}" for name in peers]
+    return table(("prompt", "tokens a pass", "guesses right", "tok/s", "without", "ratio", *over_them, "tokens"), rows)
+
+
+def kind_table(found: Sequence[Measured], peers: Sequence[str]) -> str:
+    """A row for each kind of prompt, and for all but random words."""
+    rows = []
+    for kind in (*dict.fromkeys(one.kind for one in found), None):
+        own = [one for one in found if (one.kind == kind if kind else one.kind != RANDOM)]
+        if not own:
+            continue
+        passes = fmean(one.drafted.tokens_per_pass or 1.0 for one in own)
+        many = [one.ratio for one in own]
+        errors = [(one.drafted.predicted_tpot_s or one.drafted.tpot_s) / one.drafted.tpot_s - 1 for one in own]
+        first = median(one.drafted.ttft_s / one.plain.ttft_s for one in own)
+        cells = f"{passes:.2f}", f"{median(many):.2f}", f"{min(many):.2f}", f"{first:.2f}", f"{median(errors):+.0%}"
+        over = [[ratio for one in own if (ratio := one.over(name))] for name in peers]
+        rows.append((kind or f"all but {RANDOM}", *cells, *(f"{median(each):.1f}" if each else "-" for each in over)))
     headings = (
         "prompts",
         "tokens a pass, mean",
@@ -264,41 +232,98 @@ def show(asked: Sequence[tuple[str, str]], pairs: Sequence[tuple[Sample, Sample]
         "first token, ratio",
         "predicted / measured",
     )
-    print("\n" + table(headings, summary))
-    peak = max(drafted.peak_bytes for _, drafted in pairs)
-    print(f"\npeak memory {peak / 2**30:.2f} GiB")
+    return table((*headings, *(f"over {name}, median" for name in peers)), rows)
+
+
+def peer_table(found: Sequence[Measured], peers: Sequence[str]) -> str:
+    """A row for each peer, and what llmrun has over it, with drafts and without."""
+    rows = []
+    for name in peers:
+        pairs = [(one, run) for one in found if (run := one.peers.get(name))]
+        cells = ["", ""]
+        if pairs:
+            theirs = [run.decode_tokens_per_s for _, run in pairs]
+            ours = [[1 / sample.tpot_s for sample in (one.drafted, one.plain)] for one, _ in pairs]
+            cells = [spread(ratios(each, theirs)) for each in zip(*ours, strict=True)]
+        rows.append([*tool_row(name, [run for _, run in pairs]), *cells])
+    return table([*HEADERS, "llmrun's decode over it", "without drafts"], rows)
+
+
+def show(found: Sequence[Measured], peers: Sequence[str]) -> None:
+    """The tables."""
+    print("\n" + prompt_table(found, peers))
+    print("\n" + kind_table(found, peers))
+    if peers:
+        print("\n" + peer_table(found, peers))
+    same = sum(one.same_tokens for one in found)
+    rest = sum(len(one.drafted.token_ids) for one in found) - same
+    misses = [miss for one in found for miss in one.misses or []]
+    near = sum(miss.is_near for miss in misses)
+    print(
+        f"\n{same} tokens are those of the answers without drafts; {rest} more were checked in a pass over the answer:"
+    )
+    print(f"{rest - len(misses)} the likeliest, {near} near-ties, {len(misses) - near} different")
+    print(f"peak memory {max(one.drafted.peak_bytes for one in found) / 2**30:.2f} GiB")
+
+
+def earlier(args: Namespace, settings: Mapping[str, Any]) -> tuple[list[Any], list[Measured]]:
+    """The hosts and samples that runs with the same settings wrote before; nothing where there is no such file."""
+    if not args.resume or not args.json.exists():
+        return [], []
+    kept = json.loads(args.json.read_text())
+    other = [name for name, value in settings.items() if kept["settings"].get(name) != value]
+    if other:
+        sys.exit(f"{args.json} was measured with other {', '.join(other)}: it cannot be gone on with")
+    return kept["hosts"], [Measured.parse(value) for value in kept["samples"]]
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Those that are only of this benchmark."""
+    parser.add_argument("--together", type=int, default=1, metavar="N", help="prompts that a process answers")
+    parser.add_argument("--brief", action="store_true", help="fewer and shorter answers")
+    parser.add_argument("--prompts", type=int, help="of each kind but random words")
+    parser.add_argument("--off-tokens", type=int, metavar="N", help="tokens of an answer without drafts (default: all)")
+    parser.add_argument("--resume", action="store_true", help="go on from the file of --json")
+    parser.add_argument("--peers", nargs="+", choices=("llama.cpp", "accelerate"), default=[])
+    parser.add_argument("--peer-prompts", type=int, default=1, metavar="N", help="of each kind but random words")
+    parser.add_argument("--peer-tokens", type=int, default=6, metavar="N", help="tokens of a peer's answer")
+    parser.add_argument("--offload", type=parse_bytes, metavar="SIZE", help="RAM for Accelerate's weights (--ram / 2)")
+
+
+def options() -> Namespace:
+    """What the command line asks for."""
+    parser = argument_parser(__doc__)
+    add_machine(parser)
+    add_run(parser)
+    add_options(parser)
+    add_llama_cpp(parser, required=False)
+    args = parser.parse_args()
+    if args.resume and not args.json:
+        parser.error("--resume needs --json FILE")
+    if args.peers and not args.machine:
+        parser.error("--peers needs --machine SIZE: peers leave what they keep to the page cache")
+    if "llama.cpp" in args.peers and not (args.gguf and args.llama_completion):
+        parser.error("llama.cpp needs --gguf FILE and --llama-completion BIN")
+    each, new_tokens = BRIEF if args.brief else WHOLE
+    args.prompts, args.new_tokens = args.prompts or each, args.new_tokens or new_tokens
+    return args
 
 
 def main() -> None:
     """Measure, compare, show."""
-    parser = argument_parser(__doc__)
-    add_machine(parser)
-    parser.add_argument("--how", default="auto", help="what is compared with `off`")
-    parser.add_argument("--draft-tokens", type=int, default=Speculating().draft_tokens)
-    parser.add_argument("--context", type=int, default=1024)
-    parser.add_argument("--together", type=int, default=1, metavar="N", help="prompts that a process answers")
-    parser.add_argument("--brief", action="store_true", help="fewer and shorter answers")
-    parser.add_argument("--prompts", type=int, help="of each kind but random words")
-    parser.add_argument("--new-tokens", type=int)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--asked", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    each, new_tokens = BRIEF if args.brief else WHOLE
-    args.new_tokens = args.new_tokens or new_tokens
-    if args.child:
-        answer_all(args)
-        return
-    facts = print_host(model_folder(args.model))
-    asked = list(prompts(args.prompts or each))
-    found = measure(args, asked)
-    pairs = [(one["off"], one[args.how]) for one in found]
-    words = verdicts(args, pairs)
-    show(asked, pairs, words)
-    samples = [
-        {"kind": kind, "tokens": word, **{how: asdict(sample) for how, sample in one.items()}}
-        for (kind, _), word, one in zip(asked, words, found, strict=True)
-    ]
-    write_samples(args.json, {"host": facts, "samples": samples})
+    args = options()
+    names = ("model", "ram", "machine", "disk", "how", "draft_tokens", "context", "prompts", "new_tokens", "off_tokens")
+    settings = {name: getattr(args, name) for name in (*names, "peers", "peer_prompts", "peer_tokens", "offload")}
+    hosts, before = earlier(args, settings)
+    hosts.append(print_host(model_folder(args.model)))
+
+    def keep(found: list[Measured]) -> None:
+        samples = [asdict(one) for one in found]
+        write_samples(args.json, {"hosts": hosts, "settings": settings, "samples": samples})
+
+    found = checked(args, measure(args, list(prompts(args.prompts)), before, keep))
+    keep(found)
+    show(found, args.peers)
 
 
 if __name__ == "__main__":

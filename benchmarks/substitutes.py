@@ -3,7 +3,7 @@
     python benchmarks/substitutes.py FOLDER
     python benchmarks/substitutes.py FOLDER --formats Q4_0 Q4_1 --new-tokens 64 --drafts 16
 
-The model answers the prompts of speculation.py greedily. Then each rounded model says what it would have guessed at
+The model answers the prompts of draft_prompts.py greedily. Then each rounded model says what it would have guessed at
 every place of the same texts, and the passes are counted that a draft of so many tokens each time would have taken: a
 guess is right where it is what the model said. *gguf* is plain rounding to the nearest (the package gguf, as ggml's
 reference does it), *llmrun* the search that substitutes are made with, *calibrated* weighs errors by what the columns
@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from common import model_folder, table
+from draft_prompts import prompts
 from quantise_error import column_importance_of, rounded_layers, roundings
-from speculation import prompts
 
 from llmrun.formats import weight_format
 
