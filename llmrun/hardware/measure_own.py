@@ -158,7 +158,7 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
     import torch
     from transformers import AutoModel
 
-    from llmrun.kernels.norms import use_own_norms
+    from llmrun.kernels.own_modules import use_own_modules
 
     config = _config(folder)
     config.num_hidden_layers = n_layers
@@ -168,7 +168,7 @@ def _model(folder: Path, n_layers: int) -> Any:  # noqa: ANN401
         config.layer_types = config.layer_types[:n_layers]
     with torch.device("meta"):
         model = AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
-    use_own_norms(model)  # as a run does
+    use_own_modules(model)  # as a run does
     return model
 
 

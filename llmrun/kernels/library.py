@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-ABI = 5
+ABI = 6
 """What `llmrun_abi` says if the library was built from the header that this module follows."""
 
 
@@ -55,6 +55,45 @@ class AttentionJob(ctypes.Structure):
     )
 
 
+class GatedMlpJob(ctypes.Structure):
+    """`llmrun_gated_mlp`: addresses of matrices."""
+
+    _fields_ = (("gate", c_void_p), ("up", c_void_p), ("down", c_void_p), ("fine", c_int))
+
+
+class AttentionBlock(ctypes.Structure):
+    """`llmrun_attention_block`: addresses of matrices and of fp32 vectors, 0 for none; strides in elements."""
+
+    _fields_ = (
+        ("query", c_void_p),
+        ("key", c_void_p),
+        ("value", c_void_p),
+        ("out", c_void_p),
+        ("query_bias", c_void_p),
+        ("key_bias", c_void_p),
+        ("value_bias", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("epsilon", c_float),
+        ("fine", c_int),
+        ("query_paired", c_int),
+        ("key_paired", c_int),
+        ("cos", c_void_p),
+        ("sin", c_void_p),
+        ("format", c_int),
+        ("kv_heads", c_long),
+        ("head_dim", c_long),
+        ("past", c_long),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("key_head", c_long),
+        ("key_token", c_long),
+        ("value_head", c_long),
+        ("value_token", c_long),
+        ("scale", c_float),
+    )
+
+
 SIGNATURES = {  # name: what it returns, what it takes
     "llmrun_abi": (c_int, []),
     "llmrun_variant": (c_char_p, []),
@@ -69,6 +108,8 @@ SIGNATURES = {  # name: what it returns, what it takes
     "llmrun_round": (c_int, [c_void_p, POINTER(Matrix), c_int, c_void_p]),
     "llmrun_attention": (c_int, [c_void_p, POINTER(AttentionJob)]),
     "llmrun_rms_norm": (c_int, [c_void_p, c_void_p, c_void_p, c_long, c_long, c_float, c_void_p]),
+    "llmrun_mlp": (c_int, [c_void_p, POINTER(GatedMlpJob), c_void_p, c_long, c_void_p]),
+    "llmrun_attend": (c_int, [c_void_p, POINTER(AttentionBlock), c_void_p, c_long, c_void_p]),
 }
 
 

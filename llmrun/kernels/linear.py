@@ -88,8 +88,7 @@ class Kernels:
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
         """
-        function = self._functions.llmrun_linear_fine if fine else self._functions.llmrun_linear
-        return Product(self, function, _matrix(weight, fmt, columns, scales), (weight, scales))
+        return Product(self, _matrix(weight, fmt, columns, scales), (weight, scales), fine=fine)
 
     def floats(
         self,
@@ -219,6 +218,16 @@ class Kernels:
                 self._check(norm(self._pool, *at, tokens, columns, epsilon, y.data_ptr()))
         return y
 
+    def call(self, name: str, *args: object) -> None:
+        """Compute by a function of the library, given what it takes after the pool.
+
+        Raises:
+            ValueError: it refuses its arguments.
+            MemoryError: no memory for the threads' workspaces.
+        """
+        with self._lock:
+            self._check(getattr(self._functions, name)(self._pool, *args))
+
     def close(self) -> None:
         """Ends the threads and frees their memory; nothing can be computed after that."""
         with self._lock:
@@ -258,28 +267,34 @@ def _matrix(weight: torch.Tensor, fmt: WeightFormat, columns: int, scales: Scale
 class Product:
     """`Kernels.product`: all that can be checked without `x` was checked once, for a token is hundreds of calls.
 
+    Attributes:
+        rows, columns: of the weight.
+        fine: as `Kernels.product` has it.
+        address: of its `Matrix`, for calls of the library that take several.
+
     Raises (when called):
         ValueError: `x` has another shape, dtype or layout, or the kernels are closed.
         MemoryError: no memory for the threads' workspaces.
     """
 
-    def __init__(self, kernels: Kernels, function: Callable[..., int], matrix: Matrix, memory: object) -> None:
+    def __init__(self, kernels: Kernels, matrix: Matrix, memory: object, *, fine: bool) -> None:
+        functions = kernels._functions
+        self.fine = fine
+        self.rows: int = matrix.rows
+        self.columns: int = matrix.columns
+        self.address = ctypes.addressof(matrix)
         self._kernels = kernels
-        self._function = function
-        self._matrix = matrix
-        self._at = ctypes.addressof(matrix)
-        self._memory = memory  # that the matrix points to
-        self._rows: int = matrix.rows
-        self._columns: int = matrix.columns
+        self._function: Callable[..., int] = functions.llmrun_linear_fine if fine else functions.llmrun_linear
+        self._memory = matrix, memory  # that it points to
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
-        shape, columns, kernels = x.shape, self._columns, self._kernels
+        shape, columns, kernels = x.shape, self.columns, self._kernels
         if x.dtype is not torch.float32 or shape[-1] != columns or not x.is_contiguous() or not x.is_cpu:
             raise ValueError(f"activations must be contiguous fp32 (..., {columns}), not {x.dtype} {tuple(shape)}")
-        y = x.new_empty((*shape[:-1], self._rows))
-        if self._rows and (tokens := x.numel() // columns):
+        y = x.new_empty((*shape[:-1], self.rows))
+        if self.rows and (tokens := x.numel() // columns):
             with kernels._lock:
-                status = self._function(kernels._pool, self._at, x.data_ptr(), tokens, y.data_ptr())
+                status = self._function(kernels._pool, self.address, x.data_ptr(), tokens, y.data_ptr())
             if status:
                 kernels._check(status)
         return y

@@ -78,12 +78,17 @@ class Multiplication:
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:  # noqa: D102 - the class says it
         if states.is_cpu and states.dtype is torch.float32 and states.numel() <= self._most:
-            if self._threads != torch.get_num_threads():
-                self._prepare()
-            if self._own:
-                return self._own(states.contiguous())
+            own = self.product()
+            if own:
+                return own(states.contiguous())
         packed, _, columns, _ = self._weight
         return self._by_torch(states.reshape(-1, columns)).view(*states.shape[:-1], len(packed))
+
+    def product(self) -> Product | None:
+        """That of the kernels, with as many threads as torch has; ``None`` where they do not know the format."""
+        if self._threads != torch.get_num_threads():
+            self._prepare()
+        return self._own
 
     def _prepare(self) -> None:
         packed, fmt, columns, scales = self._weight

@@ -13,44 +13,43 @@ from torch.func import functional_call
 from torch.nn.functional import rms_norm
 
 from llmrun.kernels.multiply import kernels
+from llmrun.kernels.own_module import OwnModule, replace_modules
 
 EPSILONS = ("variance_epsilon", "eps")
 """What models call the number that keeps a norm from dividing by nothing."""
 
 
-class RmsNorm(nn.Module):
-    """``weight * x / sqrt(epsilon + mean of the squares of x)``, fp32 on the CPU, in place of a norm that is this.
-
-    It has the parameter and all else of the ``original`` but its class.
-    """
+class RmsNorm(OwnModule):
+    """``weight * x / sqrt(epsilon + mean of the squares of x)``, fp32 on the CPU, in place of a norm that is this."""
 
     weight: nn.Parameter
 
     def __init__(self, original: nn.Module, epsilon: float) -> None:
-        super().__init__()
-        self.__dict__.update({name: value for name, value in vars(original).items() if name not in self.__dict__})
-        self.register_parameter("weight", dict(original.named_parameters())["weight"])
-        self._epsilon = epsilon
+        super().__init__(original)
+        self.epsilon = epsilon
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., D)`` to the same."""
         own = kernels(torch.get_num_threads())
         if own is None:
-            return rms_norm(x, x.shape[-1:], self.weight, self._epsilon)
-        return own.rms_norm(x.contiguous(), self.weight, self._epsilon)
+            return rms_norm(x, x.shape[-1:], self.weight, self.epsilon)
+        return own.rms_norm(x.contiguous(), self.weight, self.epsilon)
 
 
 def use_own_norms(model: nn.Module) -> None:
     """Put ``RmsNorm`` in the place of every module of a model, in fp32 on the CPU, that computes what it does."""
     known: dict[tuple[type, int, float], bool] = {}
-    for parent in list(model.modules()):
-        for name, module in list(parent.named_children()):
-            if (size := _size(module)) and (epsilon := _epsilon(module)) is not None:
-                kind = type(module), size, epsilon
-                if kind not in known:
-                    known[kind] = _is_plain(module, size, epsilon)
-                if known[kind]:
-                    setattr(parent, name, RmsNorm(module, epsilon))
+
+    def own(module: nn.Module) -> nn.Module | None:
+        size, epsilon = _size(module), _epsilon(module)
+        if not size or epsilon is None:
+            return None
+        kind = type(module), size, epsilon
+        if kind not in known:
+            known[kind] = _is_plain(module, size, epsilon)
+        return RmsNorm(module, epsilon) if known[kind] else None
+
+    replace_modules(model, own)
 
 
 def _size(module: nn.Module) -> int:

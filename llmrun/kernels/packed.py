@@ -15,6 +15,7 @@ from torch.nn.functional import embedding, linear
 from torch.utils._pytree import tree_map
 
 from llmrun.formats import WeightFormat, weight_format
+from llmrun.kernels.linear import Product
 from llmrun.kernels.multiply import Multiplication, numbers, plain
 from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.kernels.scales import Scales
@@ -57,6 +58,15 @@ def plain_weight(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return as_weight(matrix.detach().contiguous().flatten().view(torch.uint8), name, matrix.shape, dtype)
 
 
+def product_of(weight: torch.Tensor) -> Product | None:
+    """By a matrix as the kernels multiply; its rows that lie in pairs stay so. ``None``: they do not."""
+    if isinstance(weight, PackedWeight):
+        return weight.times.product()
+    if weight.dtype is not torch.float32 or not weight.is_cpu or not weight.is_contiguous():
+        return None
+    return Multiplication(weight.detach().view(torch.uint8), weight_format("F32"), weight.shape[1]).product()
+
+
 def in_halves(values: torch.Tensor, head_dim: int) -> torch.Tensor:
     """Along the last dimension, pairs (x0 y0 x1 y1) of every head as halves (x0 x1 y0 y1)."""
     *others, columns = values.shape
@@ -82,7 +92,7 @@ class PackedWeight(torch.Tensor):
     paired_head_dim: int | None
     scales: Scales | None
     fine: bool
-    _times: Multiplication
+    times: Multiplication
 
     @staticmethod
     def __new__(  # noqa: D102 - the class says it
@@ -101,7 +111,7 @@ class PackedWeight(torch.Tensor):
         )
         weight.packed, weight.fmt, weight.paired_head_dim = packed, fmt, paired_head_dim
         weight.scales, weight.fine = scales, fine
-        weight._times = Multiplication(packed, fmt, columns, scales=scales, fine=fine)
+        weight.times = Multiplication(packed, fmt, columns, scales=scales, fine=fine)
         return weight
 
     @classmethod
@@ -151,7 +161,7 @@ class PackedWeight(torch.Tensor):
         return rows.view(*ids.shape, columns).to(self.dtype)
 
     def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        product = self._in_halves(self._times(states))
+        product = self._in_halves(self.times(states))
         return product if bias is None else product + bias
 
     def _in_halves(self, product: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.errors import CheckpointError
-from llmrun.kernels.norms import use_own_norms
+from llmrun.kernels.own_modules import use_own_modules
 from llmrun.models.attention import use_grouped_attention
 from llmrun.models.unit_module import (
     HEAD,
@@ -60,7 +60,7 @@ def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: 
     _materialise_buffers(model)
     use_grouped_attention(model)
     if source.only_cpu:
-        use_own_norms(model)
+        use_own_modules(model)
     gate = Gate()
     parameters = _parameters(spec, model)
     modules = {id(module): path for path, module in model.named_modules()}

@@ -140,20 +140,23 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
 def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     """What products take beside what they are made of and give.
 
-    With integer weights activations in two times 8 bits, and both products; with bf16 a tile as oneDNN has it; with
-    other floats of 8 or 16 bits a tile of fp32, and what it gives.
+    What stands between the products of a few tokens (kernels/src/blocks.c). With integer weights activations in two
+    times 8 bits, and both products; with bf16 a tile as oneDNN has it; with other floats of 8 or 16 bits a tile of
+    fp32, and what it gives.
     """
     formats = [weight_format(name) for name in spec.weight_formats]
     integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
+    between = 2 * max(spec.intermediate_size, (spec.n_heads + spec.n_kv_heads) * spec.head_dim)
+    few = FEW_TOKENS * between * STATE_BYTES + integers
     if rows <= FEW_TOKENS:
-        return integers
+        return few
     tiles = 0
     if any(each.name == "BF16" for each in formats):
         tiles = min(BF16_TILE_BYTES, spec.hidden_size * spec.intermediate_size * item_bytes("BF16"))
     if any(each.is_plain and each.name not in ("F32", "BF16") for each in formats):
         tile_rows = min(TILE_BYTES // (spec.hidden_size * STATE_BYTES), spec.intermediate_size)
         tiles = max(tiles, tile_rows * (spec.hidden_size + 2 * rows) * STATE_BYTES)
-    return integers + tiles
+    return few + tiles
 
 
 def _integer_bytes(spec: ModelSpec) -> int:

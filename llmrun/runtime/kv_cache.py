@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llmrun.checkpoint.spec import ModelSpec, UnitKind, UnitSpec
 from llmrun.hardware.buffer import allocate
+from llmrun.kernels.blocks import Room
 from llmrun.models.attention import attends_as_stored
 from llmrun.models.dtypes import cache_dtype, compute_dtype
 from llmrun.planner.memory import kv_capacity_tokens, visit_bytes
@@ -110,13 +111,25 @@ class FullLayer(CacheLayerMixin):  # type: ignore[misc]
         """Append ``(B, H_kv, T, D_head)`` and return all that the new tokens attend to, views where they may be."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        first, begin = self.place(key_states.shape[-2])
-        end = begin + key_states.shape[-2]
-        self.keys[:, :, begin:end] = key_states
-        self.values[:, :, begin:end] = value_states
-        self._end = end
+        new_tokens = key_states.shape[-2]
+        room = self._take(new_tokens)
+        end = room.past + new_tokens
+        room.keys[:, :, room.past : end] = key_states
+        room.values[:, :, room.past : end] = value_states
         dtype = self.dtype if self.position.as_stored else key_states.dtype
-        return self.keys[:, :, first:end].to(dtype), self.values[:, :, first:end].to(dtype)
+        return room.keys[:, :, :end].to(dtype), room.values[:, :, :end].to(dtype)
+
+    def room(self, new_tokens: int) -> Room | None:
+        """Where keys and values of so many tokens are to go, for those who put them there; ``None`` before the first.
+
+        The tokens count as there.
+        """
+        return self._take(new_tokens) if self.is_initialized else None
+
+    def _take(self, new_tokens: int) -> Room:
+        first, begin = self.place(new_tokens)
+        self._end = begin + new_tokens
+        return Room(self.keys[:, :, first:], self.values[:, :, first:], begin - first)
 
     def place(self, new_tokens: int) -> tuple[int, int]:
         """Index of the first token attended to, and of the first new one."""

@@ -230,6 +230,91 @@ static int check_rms_norm(llmrun_pool *pool, long tokens, long columns) {
     return wrong;
 }
 
+static llmrun_matrix random_matrix(long rows, long columns) {
+    float *data = (float *)(void *)take_fenced((size_t)(rows * columns) * sizeof(float));
+    for (long i = 0; i < rows * columns; i++) data[i] = random_float() / 4;
+    return (llmrun_matrix){LLMRUN_F32, rows, columns, data, columns * (long)sizeof(float), NULL, 0, 0};
+}
+
+static void give_matrix(const llmrun_matrix *matrix) {
+    give_fenced((uint8_t *)matrix->data, (size_t)(matrix->rows * matrix->row_bytes));
+}
+
+static int are_near(const float *found, const float *expected, long n) {
+    for (long i = 0; i < n; i++)
+        if (!(fabsf(found[i] - expected[i]) < 1e-3f)) return 0;
+    return 1;
+}
+
+/* One call against the calls that it is made of. */
+static int check_mlp(llmrun_pool *pool, long tokens, long columns, long inner) {
+    llmrun_matrix gate = random_matrix(inner, columns), up = random_matrix(inner, columns);
+    llmrun_matrix down = random_matrix(columns, inner);
+    const llmrun_gated_mlp mlp = {&gate, &up, &down, 0};
+    size_t outer_bytes = (size_t)(tokens * columns) * sizeof(float), inner_bytes = (size_t)(tokens * inner) * sizeof(float);
+    float *x = take(outer_bytes), *y = take(outer_bytes), *exact = take(outer_bytes);
+    float *g = take(inner_bytes), *u = take(inner_bytes);
+    for (long i = 0; i < tokens * columns; i++) x[i] = random_float();
+    int wrong = llmrun_mlp(pool, &mlp, x, tokens, y) != 0;
+    wrong |= llmrun_linear(pool, &gate, x, tokens, g) | llmrun_linear(pool, &up, x, tokens, u);
+    for (long i = 0; i < tokens * inner; i++) g[i] = (float)((double)g[i] / (1 + exp(-(double)g[i])) * (double)u[i]);
+    wrong |= llmrun_linear(pool, &down, g, tokens, exact) | !are_near(y, exact, tokens * columns);
+    if (wrong) printf("wrong: MLP of %ld tokens, %ld, %ld\n", tokens, columns, inner);
+    give_matrix(&gate), give_matrix(&up), give_matrix(&down);
+    free(x), free(y), free(exact), free(g), free(u);
+    return wrong;
+}
+
+static void turn_exactly(float *states, long heads, long dim, const float *cos, const float *sin) {
+    for (long h = 0; h < heads; h++, states += dim)
+        for (long i = 0; i < dim / 2; i++) {
+            float a = states[i], b = states[i + dim / 2];
+            states[i] = a * cos[i] - b * sin[i];
+            states[i + dim / 2] = b * cos[i + dim / 2] + a * sin[i + dim / 2];
+        }
+}
+
+static int check_attend(llmrun_pool *pool, long tokens, long past, long kv_heads, long group, long dim) {
+    const long heads = kv_heads * group, width = heads * dim, kv_width = kv_heads * dim, columns = 24, all = past + tokens;
+    llmrun_matrix matrices[4] = {random_matrix(width, columns), random_matrix(kv_width, columns),
+                                 random_matrix(kv_width, columns), random_matrix(columns, width)};
+    size_t wide = (size_t)(tokens * width) * sizeof(float), cached = (size_t)(kv_width * all) * sizeof(float);
+    float *x = take(wide), *query = take(wide), *key = take(wide), *value = take(wide), *found = take(wide);
+    float *turns = take(2 * (size_t)(tokens * dim) * sizeof(float)), *exact = take(wide), *attended = take(wide);
+    float *cache = (float *)(void *)take_fenced(2 * cached), *expected = take(2 * cached);
+    for (long i = 0; i < tokens * columns; i++) x[i] = random_float();
+    for (long i = 0; i < 2 * tokens * dim; i++) turns[i] = random_float();
+    for (long i = 0; i < 2 * kv_width * all; i++) expected[i] = cache[i] = random_float();
+    float *keys = cache, *values = cache + kv_width * all; /* (kv_heads, all, dim) each */
+    const llmrun_attention_block block = {
+        .query = &matrices[0], .key = &matrices[1], .value = &matrices[2], .out = &matrices[3], .cos = turns,
+        .sin = turns + tokens * dim, .format = LLMRUN_F32, .kv_heads = kv_heads, .head_dim = dim, .past = past,
+        .keys = keys, .values = values, .key_head = all * dim, .key_token = dim, .value_head = all * dim,
+        .value_token = dim, .scale = 0.3f};
+    int wrong = llmrun_attend(pool, &block, x, tokens, found) != 0;
+    wrong |= llmrun_linear(pool, &matrices[0], x, tokens, query) | llmrun_linear(pool, &matrices[1], x, tokens, key) |
+             llmrun_linear(pool, &matrices[2], x, tokens, value);
+    for (long t = 0; t < tokens; t++) {
+        turn_exactly(query + t * width, heads, dim, turns + t * dim, turns + (tokens + t) * dim);
+        turn_exactly(key + t * kv_width, kv_heads, dim, turns + t * dim, turns + (tokens + t) * dim);
+        for (long h = 0; h < kv_heads; h++) {
+            size_t at = (size_t)((h * all + past + t) * dim), nbytes = (size_t)dim * sizeof(float);
+            memcpy(expected + at, key + t * kv_width + h * dim, nbytes);
+            memcpy(expected + kv_width * all + at, value + t * kv_width + h * dim, nbytes);
+        }
+    }
+    wrong |= !are_near(cache, expected, 2 * kv_width * all);
+    llmrun_attention_job job = {LLMRUN_F32, kv_heads, group, tokens, all, dim, query, dim, width, expected,
+                                expected + kv_width * all, all * dim, dim, all * dim, dim, 0, 0.3f, 0, attended, dim, width};
+    wrong |= llmrun_attention(pool, &job) | llmrun_linear(pool, &matrices[3], attended, tokens, exact);
+    wrong |= !are_near(found, exact, tokens * columns);
+    if (wrong) printf("wrong: attention with its products, %ld after %ld, %ld x %ld of %ld\n", tokens, past, kv_heads, group, dim);
+    for (int i = 0; i < 4; i++) give_matrix(&matrices[i]);
+    give_fenced((uint8_t *)cache, 2 * cached);
+    free(x), free(query), free(key), free(value), free(found), free(turns), free(exact), free(attended), free(expected);
+    return wrong;
+}
+
 int main(void) {
     int wrong = 0, checks = 0;
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -253,6 +338,10 @@ int main(void) {
         }
         for (long columns = 1; columns <= 4000; columns = 5 * columns + 1, checks++)
             for (long tokens = 1; tokens <= 65; tokens *= 8) wrong |= check_rms_norm(pool, tokens, columns);
+        for (long tokens = 1; tokens <= 16; tokens = 2 * tokens + 1, checks++) {
+            wrong |= check_mlp(pool, tokens, 24, 35) | check_mlp(pool, tokens, 7, 129);
+            wrong |= check_attend(pool, tokens, 0, 2, 1, 34) | check_attend(pool, tokens, 5, 1, 6, 32);
+        }
         llmrun_pool_free(pool);
     }
     llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18, NULL, 0, 0};

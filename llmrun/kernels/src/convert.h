@@ -34,8 +34,8 @@ static inline float float_of_half(uint16_t bits) {
 
 static inline float half_at(const void *at) { return float_of_half(bits16_at(at)); }
 
-/* The nearest fp16, even on a tie, and the largest one for what is larger; 0 for NaN. Below 2^-14 its units are those of a float
- * from 0.5 on. */
+/* The nearest fp16, even on a tie, and the largest one for what is larger; 0 for NaN. Below 2^-14 its units are those of
+ * a float from 0.5 on. */
 static inline uint16_t half_of(float value) {
     uint32_t sign = value < 0 ? 0x8000 : 0;
     float size = value < 0 ? -value : value;
@@ -44,6 +44,13 @@ static inline uint16_t half_of(float value) {
     uint32_t small = bits_of_float(size + 0.5f) - 0x3f000000, bits = bits_of_float(size);
     bits = (bits + 0xfff + (bits >> 13 & 1) - (112u << 23)) >> 13;
     return (uint16_t)(sign | (size < 0x1p-14f ? small : bits));
+}
+
+/* The same, but infinite for what is larger, NaN for NaN, and a zero keeps its sign: as processors have it. */
+static inline uint16_t half_or_infinity_of(float value) {
+    uint32_t bits = bits_of_float(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size >= 0x477ff000) return (uint16_t)(sign | (size > 0x7f800000 ? 0x7e00 : 0x7c00));
+    return (uint16_t)(sign | half_of(value));
 }
 
 static inline float as_half(float value) { return float_of_half(half_of(value)); }

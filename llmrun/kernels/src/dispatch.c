@@ -60,7 +60,9 @@ static const llmrun_kernels *kernels(void) {
     return known;
 }
 
-int llmrun_abi(void) { return 5; }
+const llmrun_kernels *llmrun_kernels_here(void) { return kernels(); }
+
+int llmrun_abi(void) { return 6; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 

@@ -55,7 +55,30 @@ typedef struct {
     long out_head, out_token;
 } llmrun_attention_job;
 
-LLMRUN_API int llmrun_abi(void); /* 5 */
+/* A gated MLP (SwiGLU, Shazeer 2020): down(silu(gate(x)) * up(x)). */
+typedef struct {
+    const llmrun_matrix *gate, *up, *down;
+    int fine; /* products as llmrun_linear_fine */
+} llmrun_gated_mlp;
+
+/* Attention with what is around it: queries, keys and values of new tokens, which are turned (RoPE, Su et al. 2021, by
+ * halves of a head) and put into the cache after those before them, and the product of what they attend to. */
+typedef struct {
+    const llmrun_matrix *query, *key, *value, *out;
+    const float *query_bias, *key_bias, *value_bias; /* NULL: none */
+    const float *query_norm, *key_norm;              /* of each head, as llmrun_rms_norm; NULL: none */
+    float epsilon;
+    int fine;
+    int query_paired, key_paired; /* rows of a head lie x0 y0 x1 y1, the halves being x and y */
+    const float *cos, *sin;       /* (tokens, head_dim) */
+    int format;                   /* of the cache: LLMRUN_F32 or LLMRUN_F16 */
+    long kv_heads, head_dim, past; /* past: tokens in the cache */
+    void *keys, *values;
+    long key_head, key_token, value_head, value_token; /* strides in elements */
+    float scale;
+} llmrun_attention_block;
+
+LLMRUN_API int llmrun_abi(void); /* 6 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
@@ -82,5 +105,10 @@ LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *j
 /* y[t, c] = weight[c] * x[t, c] / sqrt(epsilon + the mean of the squares of token t). 0: done, -2: bad arguments */
 LLMRUN_API int llmrun_rms_norm(llmrun_pool *pool, const float *x, const float *weight, long tokens, long columns,
                                float epsilon, float *y);
+/* y: (tokens, rows of down). 0: done, -1: no memory, -2: bad arguments */
+LLMRUN_API int llmrun_mlp(llmrun_pool *pool, const llmrun_gated_mlp *mlp, const float *x, long tokens, float *y);
+/* y: (tokens, rows of out). 0: done, -1: no memory, -2: bad arguments */
+LLMRUN_API int llmrun_attend(llmrun_pool *pool, const llmrun_attention_block *block, const float *x, long tokens,
+                             float *y);
 
 #endif

@@ -16,7 +16,7 @@
 
 /* A token is hundreds of calls with up to half a millisecond of norms and Python between them: a thread that slept at
  * each would wake too late. With a tenth of these spins a token took a third longer (7B shape, Q4_0, 2 cores). */
-enum { SPINS = 40000, PATIENCE = 4000, ALIGNMENT = 64, PART_BITS = 24 };
+enum { SPINS = 40000, PATIENCE = 4000, ALIGNMENT = 64, PART_BITS = 24, OUTER = 3 };
 #define MOST_PARTS ((1ULL << PART_BITS) - 1)
 
 typedef struct {
@@ -35,7 +35,7 @@ struct llmrun_pool {
     void *context;
     int helpers;
     int ends;
-    workspace *workspaces; /* the shared one, the outer one, and one a thread */
+    workspace *workspaces; /* the shared one, the outer one, the outermost one, and one a thread */
     pthread_t threads[];
 };
 
@@ -96,7 +96,7 @@ llmrun_pool *llmrun_pool_new(int threads) {
     int helpers = threads > 1 ? threads - 1 : 0;
     llmrun_pool *pool = calloc(1, sizeof *pool + (size_t)helpers * sizeof(pthread_t));
     if (!pool) return NULL;
-    pool->workspaces = calloc((size_t)helpers + 3, sizeof *pool->workspaces);
+    pool->workspaces = calloc((size_t)helpers + 1 + OUTER, sizeof *pool->workspaces);
     if (!pool->workspaces) {
         free(pool);
         return NULL;
@@ -112,7 +112,7 @@ void llmrun_pool_free(llmrun_pool *pool) {
     pool->ends = 1;
     begin_call(pool);
     for (int i = 0; i < pool->helpers; i++) pthread_join(pool->threads[i], NULL);
-    for (int i = 0; i < pool->helpers + 3; i++) free(pool->workspaces[i].data);
+    for (int i = 0; i < pool->helpers + 1 + OUTER; i++) free(pool->workspaces[i].data);
     free(pool->workspaces);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->mutex);
@@ -147,9 +147,11 @@ static void *grow(workspace *space, size_t nbytes) {
 }
 
 void *llmrun_pool_workspace(llmrun_pool *pool, int thread, size_t nbytes) {
-    return grow(&pool->workspaces[2 + thread], nbytes);
+    return grow(&pool->workspaces[OUTER + thread], nbytes);
 }
 
 void *llmrun_pool_shared(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[0], nbytes); }
 
 void *llmrun_pool_outer(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[1], nbytes); }
+
+void *llmrun_pool_outermost(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[2], nbytes); }

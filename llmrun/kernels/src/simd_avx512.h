@@ -28,6 +28,9 @@ static inline vf vf_half(vf a) { return _mm512_cvtph_ps(_mm512_cvtps_ph(a, _MM_F
 #pragma GCC diagnostic pop
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline vf vf_load_f16(const void *at) { return _mm512_cvtph_ps(_mm256_loadu_si256(at)); }
+static inline void vf_store_f16(void *at, vf a) {
+    _mm256_storeu_si256(at, _mm512_maskz_cvtps_ph(0xffff, a, _MM_FROUND_TO_NEAREST_INT));
+}
 /* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
 static inline void vf_load_two_f8(const void *at, vf out[2]) {
     __m512i wide = _mm512_slli_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(at)), 7);

@@ -23,6 +23,7 @@ static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline vf vf_half(vf a) { return vcvt_f32_f16(vcvt_f16_f32(a)); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
+static inline void vf_store_f16(void *at, vf a) { vst1_u8(at, vreinterpret_u8_f16(vcvt_f16_f32(a))); }
 /* Times 2^-8, and 480 for NaN: all but the sign goes to where a half ends its exponent and begins its mantissa. */
 static inline void vf_load_two_f8(const void *at, vf out[2]) {
     uint16x8_t wide = vreinterpretq_u16_s16(vshlq_n_s16(vmovl_s8(vreinterpret_s8_u8(vld1_u8(at))), 7));

@@ -42,6 +42,12 @@ static inline vf vf_load_f16(const void *at) {
     const char *bytes = at;
     return (vf){half_at(bytes), half_at(bytes + 2), half_at(bytes + 4), half_at(bytes + 6)};
 }
+static inline void vf_store_f16(void *at, vf a) {
+    for (int i = 0; i < LANES; i++) {
+        uint16_t bits = half_or_infinity_of(a[i]);
+        memcpy((char *)at + 2 * i, &bits, 2);
+    }
+}
 /* Times 2^-8, and 480 for NaN, as the other variants have it. */
 static inline void vf_load_two_f8(const void *at, vf out[2]) {
     typedef uint32_t words __attribute__((vector_size(16)));
