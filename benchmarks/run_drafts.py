@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     import torch
 
     from llmrun.engine.engine import Engine
-
-ROUNDING = 2**-8  # of bf16, in which the logits are computed
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Miss:
 
     @property
     def is_near(self) -> bool:
-        """Whether rounding decides between the two."""
-        return abs(self.gap) <= ROUNDING * abs(self.largest)
+        """Whether rounding decides between the two: they are no more than a step of bf16 apart, which has 8 digits."""
+        return abs(self.gap) <= 2.0 ** (math.frexp(self.largest)[1] - 8)
 
 
 def answer(engine: Engine, prompt: str, new_tokens: int) -> Sample:
