@@ -33,7 +33,6 @@ from statistics import fmean, median
 from typing import Any
 
 from common import (
-    Killed,
     add_llama_cpp,
     add_machine,
     argument_parser,
@@ -66,7 +65,7 @@ class Measured:
     prompt: str
     plain: Sample  # without drafts
     drafted: Sample
-    peers: dict[str, Run | None] = field(default_factory=dict)  # ``None``: killed for memory
+    peers: dict[str, Run | None] = field(default_factory=dict)  # ``None``: it gave no answer
     misses: list[Miss] | None = None  # ``None``: not checked yet
 
     @classmethod
@@ -177,7 +176,7 @@ def beside(args: Namespace, one: Measured) -> dict[str, Run | None]:
         note(name)
         try:
             found[name] = tools[name]()
-        except Killed as end:
+        except SystemExit as end:  # killed for memory, or too few words to be timed
             note(f"{name}: {end}")
             found[name] = None
     return found
@@ -241,11 +240,12 @@ def peer_table(found: Sequence[Measured], peers: Sequence[str]) -> str:
     rows = []
     for name in peers:
         pairs = [(one, run) for one in found if (run := one.peers.get(name))]
-        cells = ["", ""]
-        if pairs:
-            theirs = [run.decode_tokens_per_s for _, run in pairs]
-            ours = [[1 / sample.tpot_s for sample in (one.drafted, one.plain)] for one, _ in pairs]
-            cells = [spread(ratios(each, theirs)) for each in zip(*ours, strict=True)]
+        if not pairs:
+            rows.append([name, "no answer", *[""] * len(HEADERS)])
+            continue
+        theirs = [run.decode_tokens_per_s for _, run in pairs]
+        ours = [[1 / sample.tpot_s for sample in (one.drafted, one.plain)] for one, _ in pairs]
+        cells = [spread(ratios(each, theirs)) for each in zip(*ours, strict=True)]
         rows.append([*tool_row(name, [run for _, run in pairs]), *cells])
     return table([*HEADERS, "llmrun's decode over it", "without drafts"], rows)
 
@@ -287,7 +287,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the file of --json")
     parser.add_argument("--peers", nargs="+", choices=("llama.cpp", "accelerate"), default=[])
     parser.add_argument("--peer-prompts", type=int, default=1, metavar="N", help="of each kind but random words")
-    parser.add_argument("--peer-tokens", type=int, default=6, metavar="N", help="tokens of a peer's answer")
+    parser.add_argument("--peer-tokens", type=int, default=8, metavar="N", help="tokens of a peer's answer")
     parser.add_argument("--offload", type=parse_bytes, metavar="SIZE", help="RAM for Accelerate's weights (--ram / 2)")
 
 
