@@ -97,8 +97,9 @@ class Engine:
         load = partial(load_model, cancel=self._cancel, trust_remote_code=trust_remote_code)
         model = load(spec, plan, host, accelerators, self._emit)
         self._cache, self._residency, self._forward = model.cache, model.residency, model.forward
-        self._draft_model = None
+        self._draft_model, self._draft_host = None, None
         if draft_model:
+            self._draft_host = draft_model.host
             self._draft_model = load(draft_model.spec, draft_model.plan, draft_model.host, {}, _unheard)
         self._make_drafter = drafters(speculating, model, self._draft_model)
         self._speculation = Speculation(self._forward, self._cache, shape_of(speculating, plan), self._emit)
@@ -273,8 +274,18 @@ class Engine:
 
     def _tokens(self, logits: torch.Tensor, request: Request) -> Iterator[int]:
         if request.drafter:
-            return self._speculation.tokens(logits, request.chooser, request.drafter, request.wanted_tokens)
+            wanted, start_s = request.wanted_tokens, self._drafting_start_s(request.prompt)
+            return self._speculation.tokens(logits, request.chooser, request.drafter, wanted, start_s)
         return plain_tokens(self._forward, self._cache, logits, request.chooser)
+
+    def _drafting_start_s(self, prompt: Sequence[int]) -> float:
+        """What another model takes before its first guess: it comes in and reads the prompt; 0 where none drafts."""
+        drafting = self.plan.prediction.drafting if self.plan.prediction else None
+        if not (drafting and self._draft_model and self._draft_host):
+            return 0.0
+        missing_share = max(0.0, 1 - self._draft_host.bytes_read / self._draft_model.spec.nbytes)
+        missing_tokens = len(prompt) - self._draft_model.cache.reuse(prompt)
+        return missing_share * drafting.load_s + missing_tokens * drafting.prompt_token_s
 
     def _take(self, token: int, count: int, request: Request) -> FinishReason | None:
         """Tell a token, the ``count``-th of the answer; why it is the last, if it is."""

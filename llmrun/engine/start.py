@@ -38,7 +38,7 @@ def start_engine(
     """An engine that runs ``plan``, closed at the end; with ``speeds`` it predicts each request.
 
     Args:
-        draft_model: drafts tokens; it is read beside the other, one request at a time, from when the engine is ready.
+        draft_model: drafts tokens; it is read beside the other from when the engine is ready.
 
     Raises:
         LlmrunError: the tokenizer or the model is broken or unknown, or a device of the plan is missing.
@@ -73,6 +73,7 @@ def start_engine(
         host.speed_up()
         if drafting:
             drafting.host.start()
+            drafting.host.speed_up()
         trim_heap()
         try:
             yield engine

@@ -8,10 +8,12 @@ from llmrun.checkpoint.fingerprint import fingerprint
 from llmrun.checkpoint.spec import ModelSpec
 from llmrun.formats import weight_format
 from llmrun.hardware.speeds import Speeds
+from llmrun.planner.drafting import Small
 from llmrun.planner.memory import account
 from llmrun.planner.peak import request_bytes, touched_kv_bytes
 from llmrun.planner.plan import CPU, DEFAULT_SLOTS, Placement, Plan, Prediction
 from llmrun.planner.predict import predict
+from llmrun.planner.simulation.cost import read_seconds
 from llmrun.settings import LOSSLESS, Budget, Precision, Quality, Workload
 
 
@@ -41,10 +43,12 @@ def draft_model_bytes(model: ModelSpec, workload: Workload) -> int:
     return sum(line.nbytes for line in memory.lines if line.label != "process")
 
 
-def draft_token_s(model: ModelSpec, workload: Workload, speeds: Speeds) -> float:
-    """Seconds that it takes to draft a token."""
-    fine = draft_precision(model).quality.fine
-    return predict(model, _placements(model), DEFAULT_SLOTS, speeds, _workload(model, workload), fine=fine).tpot_s
+def draft_model_speed(model: ModelSpec, workload: Workload, speeds: Speeds) -> Small:
+    """What it takes to draft for requests of that length."""
+    fine, own = draft_precision(model).quality.fine, _workload(model, workload)
+    predicted = predict(model, _placements(model), DEFAULT_SLOTS, speeds, own, fine=fine)
+    load_s = sum(read_seconds(unit, speeds) for unit in model.units)
+    return Small(predicted.tpot_s, load_s, predicted.warm_ttft_s / (own.prompt_tokens * own.batch))
 
 
 def with_draft_peak(prediction: Prediction, model: ModelSpec, workload: Workload) -> Prediction:

@@ -19,7 +19,7 @@ from llmrun.hardware.speeds import Speeds
 from llmrun.planner.choices import candidate_of, stages
 from llmrun.planner.plan import CPU, Busy, Drafting, Placement, Prediction, Slots, is_gpu
 from llmrun.planner.simulation.busy import busy_seconds, resources
-from llmrun.planner.simulation.cost import cost, rounding_seconds
+from llmrun.planner.simulation.cost import cost, read_seconds, rounding_seconds
 from llmrun.planner.simulation.simulate import simulate
 from llmrun.settings import Precision, Workload
 
@@ -37,13 +37,22 @@ MOST_ACCEPTANCE = 0.98
 
 
 @dataclass(frozen=True)
+class Small:
+    """What another model takes to draft: for a guess, to come in, and to read a token of the prompt."""
+
+    guess_s: float
+    load_s: float
+    prompt_token_s: float
+
+
+@dataclass(frozen=True)
 class Guesses:
     """How tokens are guessed: of so many that are right so often, the number that serves best."""
 
     lengths: tuple[int, ...]
     acceptance: float = ACCEPTANCE
     plain_tpot_s: float | None = None  # of the best plan without
-    each_s: float | None = None  # for one, by another model; ``None``: as substitutes take
+    small: Small | None = None  # guesses; ``None``: substitutes do
 
 
 def lengths_to(most: int) -> tuple[int, ...]:
@@ -82,9 +91,8 @@ def with_drafts(
     Raises:
         KeyError: a GPU of the placements was not measured.
     """
-    guess_s = guesses.each_s
-    if guess_s is None:
-        guess_s = _guess_s(spec, placements, slots, speeds, workload, fine=fine)
+    small = guesses.small
+    guess_s = small.guess_s if small else _guess_s(spec, placements, slots, speeds, workload, fine=fine)
     making_s = sum(_making_s(spec, placements, speeds))
     choices, candidate = candidate_of(spec, placements, slots)
     gpus = _gpus(placements)
@@ -93,19 +101,40 @@ def with_drafts(
         costs = cost(spec, speeds, workload, choices, gpus, fine=fine, decode_tokens=count + 1)
         costs = replace(costs, token_s=costs.token_s + count * guess_s)
         pass_s = float(simulate(costs, candidate).tpot_s[0])
-        drafting = Drafting(count, guesses.acceptance, count * guess_s, pass_s, making_s, guesses.plain_tpot_s)
+        drafting = Drafting(
+            count,
+            guesses.acceptance,
+            count * guess_s,
+            pass_s,
+            making_s,
+            guesses.plain_tpot_s,
+            alone_s=prediction.tpot_s,
+            load_s=small.load_s if small else 0.0,
+            prompt_token_s=small.prompt_token_s if small else 0.0,
+        )
         tokens = drafting.tokens_per_pass
         busy = busy_seconds(costs, candidate)[0]
         busy[resources(gpus).index(CPU)] += count * guess_s
         return replace(
             prediction,
-            tpot_s=pass_s / tokens,
+            ttft_s=prediction.ttft_s + _late_s(drafting, prediction, spec, speeds),
+            tpot_s=pass_s / tokens + _prompt_s(drafting, workload) / max(1, workload.new_tokens - 1),
             bytes_per_token={tier: round(nbytes / tokens) for tier, nbytes in prediction.bytes_per_token.items()},
             busy=tuple(Busy(name, float(s) / tokens) for name, s in zip(resources(gpus), busy, strict=True)),
             drafting=drafting,
         )
 
     return min(map(with_length, guesses.lengths), key=lambda found: found.tpot_s)
+
+
+def _late_s(drafting: Drafting, prediction: Prediction, spec: ModelSpec, speeds: Speeds) -> float:
+    """By so much the first token is later where another model comes in meanwhile: the disk serves both."""
+    disk_s = drafting.load_s + sum(read_seconds(unit, speeds) for unit in spec.units)
+    return min(drafting.load_s, max(0.0, disk_s - prediction.ttft_s))
+
+
+def _prompt_s(drafting: Drafting, workload: Workload) -> float:
+    return drafting.prompt_token_s * workload.prompt_tokens * workload.batch
 
 
 def _guess_s(

@@ -12,12 +12,13 @@ from llmrun.errors import PlanError, UsageError
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.certificate.bound import Bound, lower_bound
 from llmrun.planner.choices import Candidates, to_placements
-from llmrun.planner.draft_model import draft_model_bytes, draft_token_s, with_draft_peak
+from llmrun.planner.draft_model import draft_model_bytes, draft_model_speed, with_draft_peak
 from llmrun.planner.drafting import (
     ACCEPTANCE,
     MOST_ACCEPTANCE,
     SUBSTITUTE,
     Guesses,
+    Small,
     can_substitute,
     lengths_to,
     with_drafts,
@@ -96,8 +97,8 @@ def make_plan(
         found = search_for(problem(drafted, budget))
         assert found.prediction
         found = replace(found, prediction=with_draft_peak(found.prediction, draft_model, drafted))
-        each_s = draft_token_s(draft_model, workload, speeds)
-        return _with_drafts(found, search_for(problem(workload, budget)), spec, speeds, speculating, acceptance, each_s)
+        small = draft_model_speed(draft_model, workload, speeds)
+        return _with_drafts(found, search_for(problem(workload, budget)), spec, speeds, speculating, acceptance, small)
     plain = search_for(problem(drafted if speculating.method == NGRAM else workload, budget))
     plain = replace(plain, speculating=speculating)
     if not _may_draft(plain, spec):
@@ -146,15 +147,15 @@ def _with_drafts(
     speeds: Speeds,
     speculating: Speculating,
     acceptance: float,
-    each_s: float | None = None,
+    small: Small | None = None,
 ) -> Plan:
-    """A plan with what drafts will give beside the best plan without; ``each_s`` as ``Guesses`` has it."""
+    """A plan with what drafts will give beside the best plan without; ``small`` as ``Guesses`` has it."""
     assert plan.prediction
     assert plain.prediction
     most = min(speculating.draft_tokens, plan.workload.prefill_chunk_tokens - 1)
     if most < 1:
         return replace(plan, speculating=speculating)
-    guesses = Guesses(lengths_to(most), min(acceptance, MOST_ACCEPTANCE), plain.prediction.tpot_s, each_s)
+    guesses = Guesses(lengths_to(most), min(acceptance, MOST_ACCEPTANCE), plain.prediction.tpot_s, small)
     fine = plan.precision.quality.fine
     found = with_drafts(plan.prediction, spec, plan.placements, plan.slots, speeds, plan.workload, guesses, fine=fine)
     return replace(plan, prediction=found, speculating=speculating)

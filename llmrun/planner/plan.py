@@ -140,6 +140,9 @@ class Drafting:
         pass_s: from a pass to the next, with the guesses.
         making_s: rounding the substitutes, once, in the passes of the first tokens that are decoded.
         plain_tpot_s: a token, by the best plan without these drafts; ``None`` where there is none.
+        alone_s: a token, by this plan without drafts.
+        load_s: another model comes in, once, beside the first pass.
+        prompt_token_s: that model reads a token of the prompt, before the first guess of a request.
     """
 
     draft_tokens: int
@@ -148,6 +151,9 @@ class Drafting:
     pass_s: float
     making_s: float
     plain_tpot_s: float | None = None
+    alone_s: float = 0.0
+    load_s: float = 0.0
+    prompt_token_s: float = 0.0
 
     @property
     def tokens_per_pass(self) -> float:

@@ -9,7 +9,7 @@ from llmrun.checkpoint.kept import kept_unit, layer_shape
 from llmrun.checkpoint.spec import ModelSpec, UnitKind
 from llmrun.hardware.speeds import Speeds
 from llmrun.planner.choices import candidate_of, stages
-from llmrun.planner.drafting import Guesses, with_drafts
+from llmrun.planner.drafting import Guesses, Small, with_drafts
 from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import DISK, Busy, Placement, Plan, Prediction, Slots, is_gpu
 from llmrun.planner.simulation.busy import busy_seconds, resources
@@ -28,9 +28,15 @@ def predict_plan(spec: ModelSpec, plan: Plan, speeds: Speeds, workload: Workload
     prediction = predict(spec, plan.placements, slots, speeds, workload, idle_s=idle_s, fine=fine)
     if not plan.prediction or not (drafting := plan.prediction.drafting):
         return prediction
-    each_s = drafting.draft_s / drafting.draft_tokens if plan.speculating.model else None
-    guesses = Guesses((drafting.draft_tokens,), drafting.acceptance, drafting.plain_tpot_s, each_s)
-    return with_drafts(prediction, spec, plan.placements, slots, speeds, workload, guesses, fine=fine)
+    small = None
+    if plan.speculating.model:
+        load_s = max(0.0, drafting.load_s - idle_s)
+        small = Small(drafting.draft_s / drafting.draft_tokens, load_s, drafting.prompt_token_s)
+    guesses = Guesses((drafting.draft_tokens,), drafting.acceptance, drafting.plain_tpot_s, small)
+    drafted = with_drafts(prediction, spec, plan.placements, slots, speeds, workload, guesses, fine=fine)
+    if small and drafted.tpot_s > prediction.tpot_s:  # the answer is too short for the small model to read the prompt
+        return replace(prediction, ttft_s=drafted.ttft_s)
+    return drafted
 
 
 def predict(

@@ -27,6 +27,7 @@ from llmrun.engine.start import start_engine
 from llmrun.errors import Interrupted
 from llmrun.events import LayerDone, Speculated
 from llmrun.planner.draft_model import draft_model_plan
+from llmrun.planner.plan import Drafting, Prediction
 from llmrun.runtime.host import HostWeights
 from llmrun.settings import OFF, SamplingSettings, Speculating, Workload
 
@@ -178,6 +179,36 @@ def test_an_answer_is_the_same(folder: Path, tmp_path: Path, good: bool, setting
             assert 0 <= right <= tried
             assert bool(tried) == any(isinstance(event, Speculated) and event.drafted for event in events)
     assert found[0] == found[1]
+
+
+def test_reading_the_prompt_is_no_part_of_a_guess(tmp_path: Path) -> None:
+    with loaded(saved("llama", tmp_path / "small")) as model, torch.inference_mode():
+        drafter = ModelDrafter(model, VOCAB_SIZE, sampler())
+        first = drafter.draft(PROMPT, 7)
+        assert first.lead_s > 0
+        assert first.guesses == 6
+        second = drafter.draft([*PROMPT, *first.tokens[:3], 5], 7)
+        assert (second.lead_s, second.guesses) == (0, 7)
+        doubtful = drafter.draft([*PROMPT, *first.tokens[:3], 5, 6], 7, most_doubt=0.0)
+        assert (doubtful.tokens, doubtful.guesses) == ((), 1)
+
+
+@pytest.mark.parametrize(("prompt_token_s", "drafts"), [(0.0, True), (0.001, True), (5.0, False)])
+def test_drafts_begin_with_the_first_pass_where_they_pay(folder: Path, prompt_token_s: float, drafts: bool) -> None:
+    """As long as planned; a target that streams, and the very model drafts for it."""
+    spec = read_spec(folder)
+    plan = plan_of(spec, letters_for(spec, "dRRdRdRdR"), WORKLOAD)
+    drafting = Drafting(5, 0.9, 0.5, 3.5, 0.0, alone_s=3.0, load_s=0.1, prompt_token_s=prompt_token_s)
+    prediction = Prediction(1.0, 1.0, 1.0, 1.0, {}, (), {}, drafting)
+    plan = replace(plan, prediction=prediction, speculating=Speculating("small", 5))
+    found = []
+    for how, other in ((Speculating(OFF), None), (Speculating("small", 5), spec)):
+        with start_engine(spec, plan, speculating=how, draft_model=other) as engine:
+            events = answer(engine, PROMPT, temperature=1.0, seed=8, max_tokens=31)
+            found.append(said(events))
+    assert found[0] == found[1]
+    passes = [(event.drafted, event.accepted) for event in events if isinstance(event, Speculated)]
+    assert passes == ([(5, 5)] * 5 if drafts else [(0, 0)] * 30)
 
 
 def test_without_a_seed_it_says_what_its_guesses_were_drawn_from(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrun.engine.speculation.shape import CREDIT_TOKENS, LOSS_SHARE, MOST_WAIT, Prior, Shape
+from llmrun.engine.speculation.costs import Prior
+from llmrun.engine.speculation.shape import CREDIT_TOKENS, LOSS_SHARE, MOST_WAIT, Shape
 from llmrun.events import Speculated
 
 
@@ -143,3 +144,72 @@ def test_what_is_expected_is_tried_at_once() -> None:
 def test_what_is_expected_and_does_not_come_costs_little(share: float) -> None:
     seconds, _ = run(Shape(16, Prior(8, share, 0.03)), STREAMED, 256, share_right(0.0))
     assert seconds <= 1.03 * 256
+
+
+PLANNED = Prior(12, 0.95, 0.15, pass_s=2.0)
+"""Twelve is the best length for it, and puts 1.8 passes at risk: more than the ledger has for a new answer."""
+
+
+def test_where_the_plan_has_a_clear_gain_the_first_draft_is_as_long_as_planned() -> None:
+    shape = Shape(16, PLANNED)
+    _, lengths = run(shape, Machine(0.15, 0.0), 60, lambda length: length)
+    assert lengths[0] == 12
+    assert min(lengths) >= 12
+    shape.begin()
+    assert shape.length() >= 12  # and so does the next answer
+
+
+def test_where_the_plan_has_none_it_begins_with_a_plain_pass() -> None:
+    assert Shape(16, Prior(4, 0.3, 0.5, pass_s=2.0)).length() == 0
+
+
+@pytest.mark.parametrize("machine", [STREAMED, Machine(0.15, 0.0), RESIDENT, Machine(0.5, 1.0)])
+def test_what_was_planned_and_does_not_come_costs_little(machine: Machine) -> None:
+    """The first draft is as long as planned, whatever the plan did not know; the ledger makes it good."""
+    shape = Shape(16, PLANNED)
+    first_s = sum(machine.seconds(12)) - 1
+    assert run(shape, machine, 128, share_right(0.0))[0] <= max(1.03 * 128, 128 + first_s + 1.5)
+    for _ in range(3):
+        assert run(shape, machine, 128, share_right(0.0))[0] <= 1.03 * 128
+
+
+def test_an_answer_too_short_for_the_prompt_to_be_read_again_is_made_without() -> None:
+    def drafted(most_tokens: int, start_s: float) -> list[int]:
+        shape, lengths = Shape(16, PLANNED), []
+        shape.begin(most_tokens, start_s)
+        made = 0
+        while made < most_tokens:
+            lengths.append(length := shape.length())
+            draft_s, pass_s = Machine(0.15, 0.0).seconds(length)
+            shape.learn(Speculated(0.0, length, length, 2 * draft_s, 2 * pass_s))
+            made += length + 1
+        return lengths
+
+    assert drafted(100, 100.0)[0] == 12  # a plain pass takes 2 seconds, with drafts a token takes a third
+    assert not any(drafted(60, 100.0))
+    assert drafted(60, 50.0)[0] == 12
+    long = drafted(2000, 500.0)  # longer than an answer whose end nobody knows: it will go on for as long again
+    begins = next(place for place, length in enumerate(long) if length)
+    assert 300 < begins < 400
+    assert all(long[begins:])
+
+
+def test_guesses_that_are_not_given_are_counted() -> None:
+    """A drafter that never dares to give one is not asked again and again."""
+    for machine in (STREAMED, Machine(0.5, 0.1)):
+        shape, seconds = Shape(16, Prior(12, 0.95, 0.01, pass_s=1.0)), 0.0
+        for _ in range(128):
+            guesses = min(1, shape.length())
+            draft_s, _ = machine.seconds(guesses)
+            shape.learn(Speculated(0.0, 0, 0, draft_s, 1.0), (), guesses)
+            seconds += draft_s + 1.0
+        assert seconds <= 1.03 * 128
+
+
+def test_a_dear_second_token_does_not_end_drafts_at_once() -> None:
+    """Where a pass over two takes nearly twice as long, and one over nine no longer than that."""
+    shape = Shape(8)
+    for drafted, pass_s in ((0, 1.0), (1, 1.9), (1, 1.9), (8, 2.0), (8, 2.0), (8, 2.0)):
+        shape.learn(Speculated(0.0, drafted, drafted, 0.1 * drafted, pass_s), [0.1] * drafted)
+    assert shape.length() == 8
+    assert shape.most_doubt() > 1

@@ -15,7 +15,7 @@ from llmrun.planner.draft_model import (
     counts,
     draft_model_bytes,
     draft_model_plan,
-    draft_token_s,
+    draft_model_speed,
     with_draft_peak,
 )
 from llmrun.planner.drafting import ACCEPTANCE, MODEL_ACCEPTANCE
@@ -24,7 +24,7 @@ from llmrun.planner.memory import account, kv_bytes, workspace_bytes
 from llmrun.planner.peak import peak_bytes
 from llmrun.planner.plan import CPU
 from llmrun.planner.plan_file import plan_from_json, plan_to_json
-from llmrun.planner.predict import predict_plan
+from llmrun.planner.predict import predict, predict_plan
 from llmrun.settings import AUTO, NGRAM, OFF, Budget, Speculating, Workload
 from llmrun.units import GIB, MIB
 
@@ -78,16 +78,44 @@ def test_what_does_not_fit_beside_it_is_refused_with_numbers():
 def test_what_a_pass_gives_and_takes():
     plan, plain = planned(), planned(how=Speculating(OFF))
     found = plan.prediction.drafting
-    each_s = draft_token_s(SMALL, WORK, SPEEDS)
+    each_s = draft_model_speed(SMALL, WORK, SPEEDS).guess_s
     assert found.draft_s == pytest.approx(found.draft_tokens * each_s)
     assert found.plain_tpot_s == plain.prediction.tpot_s
-    assert plan.prediction.tpot_s == pytest.approx(found.pass_s / found.tokens_per_pass)
     assert plan.prediction.tpot_s < plain.prediction.tpot_s
     slower = planned(small=model([60 * MIB] * 4)).prediction.drafting
     assert slower.draft_s / slower.draft_tokens > each_s
     assert planned(acceptance=0.9).prediction.tpot_s < planned(acceptance=0.5).prediction.tpot_s
     again = predict_plan(SPEC, plan, SPEEDS, plan.workload)
     assert again.tpot_s == pytest.approx(plan.prediction.tpot_s)
+
+
+def test_it_comes_in_and_reads_the_prompt_before_it_drafts():
+    plan = planned()
+    speed, found = draft_model_speed(SMALL, WORK, SPEEDS), plan.prediction.drafting
+    assert (found.load_s, found.prompt_token_s) == (speed.load_s, speed.prompt_token_s)
+    assert speed.load_s == pytest.approx(sum(unit.buffer_bytes for unit in SMALL.units) / SPEEDS.disk.bytes_per_s.p50)
+    assert 0 < speed.prompt_token_s < speed.guess_s
+    read_s = speed.prompt_token_s * WORK.prompt_tokens
+    passes_s = found.pass_s / found.tokens_per_pass
+    assert plan.prediction.tpot_s == pytest.approx(passes_s + read_s / (WORK.new_tokens - 1))
+    alone = predict(SPEC, plan.placements, plan.slots, SPEEDS, plan.workload)
+    assert found.alone_s == alone.tpot_s
+    assert alone.ttft_s < plan.prediction.ttft_s <= alone.ttft_s + speed.load_s
+    assert plan.prediction.warm_ttft_s == alone.warm_ttft_s
+    rested = predict_plan(SPEC, plan, SPEEDS, plan.workload, idle_s=60.0)
+    assert rested.ttft_s == predict(SPEC, plan.placements, plan.slots, SPEEDS, plan.workload, idle_s=60.0).ttft_s
+
+
+def test_a_short_answer_to_a_long_prompt_is_expected_without():
+    plan = planned()
+    work = replace(plan.workload, prompt_tokens=900, new_tokens=4)
+    slow = replace(plan.prediction.drafting, prompt_token_s=0.01)
+    plan = replace(plan, prediction=replace(plan.prediction, drafting=slow))
+    short, long = (predict_plan(SPEC, plan, SPEEDS, replace(work, new_tokens=count)) for count in (4, 900))
+    assert short.drafting is None
+    assert short.tpot_s == predict(SPEC, plan.placements, plan.slots, SPEEDS, work).tpot_s
+    assert long.tpot_s < short.tpot_s
+    assert long.drafting
 
 
 def test_a_short_request_takes_less_of_it_than_is_reserved():

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from llmrun.engine.speculation.shape import Prior, Shape
+from llmrun.engine.speculation.costs import Prior
+from llmrun.engine.speculation.shape import Shape
 from llmrun.engine.speculation.trust import Trust
 from llmrun.events import Speculated
 

@@ -52,5 +52,8 @@ def draft_chain(
             token = sampler.draw(rows[-1])
         drafted.append(token)
     return Draft(
-        tuple(drafted), None if coupled or not drafted else torch.stack(rows), doubts=tuple(doubts[: len(drafted)])
+        tuple(drafted),
+        None if coupled or not drafted else torch.stack(rows),
+        doubts=tuple(doubts[: len(drafted)]),
+        guesses=max(len(drafted), len(doubts)),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from llmrun.engine.loaded import LoadedModel
+from llmrun.engine.speculation.costs import PRIOR, Prior
 from llmrun.engine.speculation.draft import MakeDrafter
 from llmrun.engine.speculation.form import FirstGuesses
 from llmrun.engine.speculation.model_draft import ModelDrafter
 from llmrun.engine.speculation.ngram import NgramDrafter
 from llmrun.engine.speculation.self_draft import SelfDrafter
-from llmrun.engine.speculation.shape import PRIOR, Prior, Shape
+from llmrun.engine.speculation.shape import Shape
 from llmrun.engine.speculation.tree import Sharpness
 from llmrun.planner.plan import Plan
 from llmrun.settings import NGRAM, Speculating
@@ -43,7 +44,9 @@ def shape_of(asked: Speculating, plan: Plan) -> Shape:
     prior = PRIOR
     if drafting:
         each_s = drafting.draft_s / drafting.draft_tokens
-        prior = Prior(drafting.draft_tokens, drafting.acceptance, each_s / drafting.verify_s)
+        alone_s = drafting.alone_s or drafting.verify_s
+        wide_share = max(1.0, drafting.verify_s / alone_s)
+        prior = Prior(drafting.draft_tokens, drafting.acceptance, each_s / alone_s, drafting.alone_s, wide_share)
     return Shape(max(1, _most(asked, plan)), prior)
 
 

@@ -25,12 +25,16 @@ class Draft:
             follow the same one differ. ``None``: a chain, where it is the one before.
         doubts: ``-ln`` of the probability that the drafter gives the likeliest token, for each place; none where it
             says nothing of that.
+        guesses: that were made, also one that is not given since it is in doubt; ``None``: one for each place.
+        lead_s: what went before them, in this draft: the drafter read the text.
     """
 
     tokens: tuple[int, ...] = ()
     probabilities: torch.Tensor | None = None
     parents: tuple[int, ...] | None = None
     doubts: tuple[float, ...] = ()
+    guesses: int | None = None
+    lead_s: float = 0.0
 
     @property
     def depth(self) -> int:

@@ -7,7 +7,9 @@ what is missing (the prompt at first, then what the large model said instead) is
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn.functional import pad
@@ -16,6 +18,10 @@ from llmrun.engine.loaded import LoadedModel
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.chain import draft_chain
 from llmrun.engine.speculation.draft import NOTHING, Draft
+
+AS_ONE = 4
+"""Tokens that it may read before the first guess as if they were part of it; what it takes to read more is no guess's.
+"""
 
 
 class ModelDrafter:
@@ -44,16 +50,22 @@ class ModelDrafter:
             return NOTHING
         cache = self._model.cache
         missing = list(tokens[cache.reuse(tokens) : -1])
+        reads = len(missing) > AS_ONE
+        began_s, lead_s = time.monotonic(), 0.0
 
         def decode(token: int) -> torch.Tensor:
+            nonlocal lead_s
             logits = self._decode(missing, token)
+            if reads and not lead_s:
+                lead_s = time.monotonic() - began_s
             cache.position.kept = len(tokens)  # the next draft may go back to here, wherever windows have moved
             return logits
 
         try:
-            return draft_chain(decode, tokens, count, self._sampler, most_doubt=most_doubt)
+            draft = draft_chain(decode, tokens, count, self._sampler, most_doubt=most_doubt)
         finally:
             cache.position.kept = None
+        return replace(draft, guesses=(draft.guesses or 0) - reads, lead_s=lead_s)
 
     def _decode(self, missing: list[int], token: int) -> torch.Tensor:
         """As many logits after ``token`` as the model that answers gives; what is missing before it comes first."""

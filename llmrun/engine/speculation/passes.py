@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -35,18 +36,21 @@ class Speculation:
         self._emit = emit
         self.right = self.tried = 0
 
-    def tokens(self, logits: torch.Tensor, chooser: Chooser, drafter: Drafter, most_tokens: int) -> Iterator[int]:
+    def tokens(
+        self, logits: torch.Tensor, chooser: Chooser, drafter: Drafter, most_tokens: int, start_s: float = 0.0
+    ) -> Iterator[int]:
         """Token after token, from the ``logits`` (V,) after the prompt on.
 
         The cache may hold tokens that have not been asked for yet: all of their pass.
 
         Args:
             most_tokens: no more are wanted, or there is no room for more.
+            start_s: what the first guess takes beside what a guess takes.
 
         Raises:
             LlmrunError: what a pass raises.
         """
-        self._shape.begin()
+        self._shape.begin(most_tokens, start_s)
         chosen = [chooser.next(logits, self._cache.tokens)]
         made = 0
         while True:
@@ -69,7 +73,7 @@ class Speculation:
         if draft.tokens:
             self.right += pass_.accepted
             self.tried += pass_.accepted + (pass_.accepted < length)
-        self._shape.learn(pass_, draft.doubts)
+        self._shape.learn(replace(pass_, draft_s=pass_.draft_s - draft.lead_s), draft.doubts, draft.guesses)
         self._emit(pass_)
         return chosen
 

@@ -10,7 +10,11 @@ is taken, where 0 is a pass without a draft. All three are of the latest passes.
 What is risked is bounded, so that text nobody can guess costs next to nothing: a ledger of the answer holds the time
 that its passes took against the same tokens one by one, and no length is taken that could bring the loss above
 ``LOSS_SHARE`` of the answer's time if nothing of it were accepted. Where not to draft seems best, a draft is tried now
-and then, as far as the ledger allows: each time that it fails after twice as many passes.
+and then, as far as the ledger allows: each time that it fails after twice as many passes. Where a clear gain is
+expected the first draft of an answer may be longer than that; the ledger takes note of what comes of it.
+
+Before the first guess of an answer a small model has to come in and to read the prompt. That is no draft's cost; it is
+weighed once, against what drafts are likely to gain in all that still comes: a short answer may be made without.
 
 A drafter that says how sure it is of its guesses ends a draft early: where another guess takes longer, with what it
 adds to the pass, than a token takes on the whole, times the chance that all so far is right (``trust.py``).
@@ -19,13 +23,9 @@ adds to the pass, than a token takes on the whole, times the chance that all so 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from statistics import median_low
+from collections.abc import Iterable, Sequence
 
+from llmrun.engine.speculation.costs import PRIOR, Costs, Prior
 from llmrun.engine.speculation.trust import Trust
 from llmrun.events import Speculated
 
@@ -33,77 +33,23 @@ LOSS_SHARE = 0.02
 CREDIT_TOKENS = 48
 """The answer is taken to be so much longer than it is: what may be risked before it is long."""
 
-LATEST = 5
-"""Of so many times the median counts, the lower of two: what is slow was held up, nothing is fast by chance."""
-
 FORGET = 0.9
 """Of what was accepted is kept at the next draft: the latest ten or so count."""
-
 
 LEAST_CHANCE = 0.01
 """That a guess counts has at least to be so likely, even if it costs nothing."""
 
+CLEAR = 0.1
+"""A gain of so much, as a share of the time, is a clear one."""
+
+BEGIN_PASSES = 2.0
+"""So many plain passes may be risked by the first draft of an answer, where the gain is clear."""
+
+LIKELY_TOKENS = 256
+"""Of an answer whose end nobody knows."""
+
 MOST_WAIT = 32
 """Passes between two trials, at the most."""
-
-
-Times = deque[float]
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What is expected before anything was seen.
-
-    Attributes:
-        length: of the first draft, at the most.
-        share: of first tokens that are right; it weighs as much as one draft.
-        draft_share: seconds to draft a token, as a share of those of a plain pass.
-    """
-
-    length: int = 1
-    share: float = 0.5
-    draft_share: float = 0.0
-
-
-PRIOR = Prior()
-
-
-class Costs:
-    """Seconds that drafting and verifying took, and by these what they would take."""
-
-    def __init__(self, draft_share: float) -> None:
-        self._draft_share = draft_share
-        self._draft_s: Times = deque(maxlen=LATEST)
-        self._pass_s: dict[int, Times] = {}  # by the tokens of a pass
-        self._drafted = False
-
-    @property
-    def known(self) -> bool:
-        """Whether there was a pass at all."""
-        return bool(self._pass_s)
-
-    @property
-    def widest(self) -> int:
-        """Tokens of the widest pass so far."""
-        return max(self._pass_s, default=0)
-
-    def learn(self, drafted: int, draft_s: float, pass_s: float) -> None:
-        """A pass over ``drafted + 1`` tokens; the first with a draft makes what later ones use, and says nothing."""
-        if drafted and not self._drafted:
-            self._drafted = True
-            return
-        if drafted:
-            self._draft_s.append(draft_s / drafted)
-        self._pass_s.setdefault(drafted + 1, deque(maxlen=LATEST)).append(pass_s)
-
-    def seconds(self, most: int) -> list[float]:
-        """To draft k tokens and to verify them, for k from 0 to ``most``; once there was a pass."""
-        widths = sorted(self._pass_s)
-        # A narrower pass never takes longer: what was measured long ago is corrected by wider ones.
-        least = list(accumulate((median_low(self._pass_s[width]) for width in reversed(widths)), min))[::-1]
-        draft_s = median_low(self._draft_s) if self._draft_s else self._draft_share * least[0]
-        # Nor does one pass take longer than its tokens would one by one.
-        return [draft_s * k + min(_on_line(widths, least, k + 1), (k + 1) * least[0]) for k in range(most + 1)]
 
 
 class Acceptance:
@@ -142,65 +88,91 @@ class Shape:
     def __init__(self, most: int, prior: Prior = PRIOR, loss_share: float = LOSS_SHARE) -> None:
         self._most = most
         self._loss_share = loss_share
-        self._first = prior.length
-        self._costs = Costs(prior.draft_share)
+        self._first = min(most, prior.length)
+        self._costs = Costs(prior)
         self._acceptance = Acceptance(most, prior.share)
         self._trust = Trust()
         self._wait, self._idle = 1, 0
+        self._expects = prior.pass_s > 0  # until there was a draft
         self.begin()
 
-    def begin(self) -> None:
-        """Another answer, with a ledger of its own."""
+    def begin(self, most_tokens: int = LIKELY_TOKENS, start_s: float = 0.0) -> None:
+        """Another answer, with a ledger of its own.
+
+        Args:
+            most_tokens: it has no more.
+            start_s: what its first guess takes beside what a guess takes: a small model comes in, and reads the prompt.
+        """
+        self._most_tokens, self._start_s = most_tokens, start_s
         self._passes = [0] * (self._most + 1)  # by what they drafted
+        self._guesses = 0
         self._tokens = 0
 
     def length(self) -> int:
         """Tokens to draft now, 0 to ``most``."""
         if not self._costs.known:
             return 0  # to know what is to be beaten
-        seconds = self._costs.seconds(self._most)
+        seconds, expected = self._costs.seconds(self._most), self._acceptance.expected_tokens()
         # A length is tried when half of it was, or at first: what a wide pass takes is known only once there was one.
         tried = min(self._most, max(self._first, 2 * (self._costs.widest - 1)))
-        left_s = self._may_lose_s(seconds)
+
+        def best_of(lengths: Iterable[int]) -> int:
+            return max(lengths, key=lambda k: (expected[k] / seconds[k], -k))
+
+        hoped = best_of(range(tried + 1))
+        token_s = seconds[hoped] / expected[hoped]
+        if self._start_s and (seconds[0] - token_s) * self._likely_tokens() <= self._start_s:
+            return 0
+        left_s = self._may_lose_s(seconds, clear=token_s < (1 - CLEAR) * seconds[0])
         allowed = [k for k in range(tried + 1) if k == 0 or seconds[k] - seconds[0] <= left_s]
-        expected = self._acceptance.expected_tokens()
-        best = max(allowed, key=lambda k: (expected[k] / seconds[k], -k))
+        best = best_of(allowed)
         return 1 if best == 0 and 1 in allowed and self._idle >= self._wait else best
 
     def most_doubt(self) -> float:
-        """Of a draft: behind it another guess costs more than it is likely to give."""
+        """Of a draft: behind it another guess costs more than it is likely to give; of one that is a trial, any."""
         if not self._costs.known:
             return math.inf
         seconds, expected = self._costs.seconds(self._most), self._acceptance.expected_tokens()
-        token_s = min(each_s / tokens for each_s, tokens in zip(seconds, expected, strict=True))
-        guess_s = seconds[1] - seconds[0]
-        return self._trust.most_doubt(min(1.0, max(guess_s / token_s, LEAST_CHANCE)))
+        best = min(range(self._most + 1), key=lambda k: (seconds[k] / expected[k], k))
+        if best == 0:
+            return math.inf
+        # Of such a draft on the whole: what a pass over two tokens takes says little of wider ones.
+        guess_s = (seconds[best] - seconds[0]) / best
+        return self._trust.most_doubt(min(1.0, max(guess_s * expected[best] / seconds[best], LEAST_CHANCE)))
 
-    def learn(self, done: Speculated, doubts: Sequence[float] = ()) -> None:
-        """What came of it; a drafter may have given fewer tokens than it was asked for, or none."""
-        self._costs.learn(done.drafted, done.draft_s, done.verify_s)
+    def learn(self, done: Speculated, doubts: Sequence[float] = (), guesses: int | None = None) -> None:
+        """What came of it; a drafter may have given fewer tokens than it was asked for, or none.
+
+        Args:
+            guesses: that it made in that time, also those that it did not dare to give; ``None``: what it gave.
+        """
+        guesses = done.drafted if guesses is None else guesses
+        self._costs.learn(done.drafted, guesses, done.draft_s, done.verify_s)
         self._passes[done.drafted] += 1
+        self._guesses += guesses
         self._tokens += done.accepted + 1
+        if guesses or done.drafted:
+            self._expects, self._start_s = False, 0.0
         if done.drafted:
             self._acceptance.learn(done.drafted, done.accepted)
             self._trust.learn(doubts, done.accepted)
             self._wait = 1 if done.accepted else min(MOST_WAIT, 2 * self._wait)
         self._idle = 0 if done.drafted else self._idle + 1
 
-    def _may_lose_s(self, seconds: Sequence[float]) -> float:
-        """What the ledger leaves to be risked, by what things cost as it is known now: so errors are made good."""
-        took_s = sum(count * each_s for count, each_s in zip(self._passes, seconds, strict=True))
-        return self._loss_share * (self._tokens + CREDIT_TOKENS) * seconds[0] - (took_s - self._tokens * seconds[0])
+    def _may_lose_s(self, seconds: Sequence[float], *, clear: bool) -> float:
+        """What the ledger leaves to be risked, by what things cost as it is known now: so errors are made good.
 
+        Where the gain is ``clear`` an answer may begin with a long draft; the very first is as long as was expected.
+        """
+        if clear and self._expects:
+            return math.inf
+        drafting_s = self._guesses * self._costs.guess_s
+        passes = enumerate(zip(self._passes, seconds, strict=True))
+        passes_s = sum(count * (each_s - k * self._costs.guess_s) for k, (count, each_s) in passes)
+        lost_s = drafting_s + passes_s - self._tokens * seconds[0]
+        left_s = self._loss_share * (self._tokens + CREDIT_TOKENS) * seconds[0] - lost_s
+        return max(left_s, BEGIN_PASSES * seconds[0]) if clear and not self._guesses else left_s
 
-def _on_line(widths: Sequence[int], seconds: Sequence[float], width: int) -> float:
-    """Between two widths that were measured in a line; beyond the widest as steep as on the way there."""
-    if width <= widths[0] or len(widths) == 1:
-        return seconds[0]
-    if width > widths[-1]:
-        steepness = (seconds[-1] - seconds[0]) / (widths[-1] - widths[0])
-        return seconds[-1] + steepness * (width - widths[-1])
-    right = bisect_left(widths, width)
-    left = right - 1
-    share = (width - widths[left]) / (widths[right] - widths[left])
-    return seconds[left] + share * (seconds[right] - seconds[left])
+    def _likely_tokens(self) -> int:
+        """How many still come, at a guess: what was long goes on for long."""
+        return min(self._most_tokens - self._tokens, max(LIKELY_TOKENS - self._tokens, self._tokens))
