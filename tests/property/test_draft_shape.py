@@ -194,6 +194,19 @@ def test_an_answer_too_short_for_the_prompt_to_be_read_again_is_made_without() -
     assert all(long[begins:])
 
 
+def test_what_was_taken_to_be_too_dear_is_tried_where_little_is_at_stake() -> None:
+    """The plan says that a guess takes seven tenths of a pass, and it is a twentieth."""
+    for start_s, tried in ((0.2, True), (5.0, False)):
+        shape, lengths = Shape(16, Prior(1, 0.5, 0.7, pass_s=1.0)), []
+        shape.begin(24, start_s)
+        for _ in range(12):
+            lengths.append(length := shape.length())
+            shape.learn(Speculated(0.0, length, length, 0.05 * length, 1.0))
+        assert lengths[0] == 0
+        assert bool(sum(lengths)) == tried
+        assert max(lengths) >= (4 if tried else 0)
+
+
 def test_guesses_that_are_not_given_are_counted() -> None:
     """A drafter that never dares to give one is not asked again and again."""
     for machine in (STREAMED, Machine(0.5, 0.1)):

@@ -122,7 +122,9 @@ class Shape:
         hoped = best_of(range(tried + 1))
         token_s = seconds[hoped] / expected[hoped]
         if self._start_s and (seconds[0] - token_s) * self._likely_tokens() <= self._start_s:
-            return 0
+            # What is expected may be wrong: where the ledger bears it, a trial shows.
+            trial_s = self._start_s + seconds[1] - seconds[0]
+            return int(self._idle >= self._wait and trial_s <= self._may_lose_s(seconds, clear=False))
         left_s = self._may_lose_s(seconds, clear=token_s < (1 - CLEAR) * seconds[0])
         allowed = [k for k in range(tried + 1) if k == 0 or seconds[k] - seconds[0] <= left_s]
         best = best_of(allowed)
