@@ -34,16 +34,14 @@ static inline float float_of_half(uint16_t bits) {
 
 static inline float half_at(const void *at) { return float_of_half(bits16_at(at)); }
 
-/* The nearest fp16, even on a tie, and the largest one for what is larger; 0 for NaN. Below 2^-14 its units are those of
- * a float from 0.5 on. */
+/* The nearest fp16, even on a tie, and the largest one for what is larger, NaN too; zero has no sign. Below 2^-14 its
+ * units are those of a float from 0.5 on. */
 static inline uint16_t half_of(float value) {
-    uint32_t sign = value < 0 ? 0x8000 : 0;
-    float size = value < 0 ? -value : value;
-    size = size > 0 ? size : 0;
-    size = size < 65504 ? size : 65504;
-    uint32_t small = bits_of_float(size + 0.5f) - 0x3f000000, bits = bits_of_float(size);
-    bits = (bits + 0xfff + (bits >> 13 & 1) - (112u << 23)) >> 13;
-    return (uint16_t)(sign | (size < 0x1p-14f ? small : bits));
+    uint32_t bits = bits_of_float(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    size = size < 0x477fe000 ? size : 0x477fe000; /* 65504 */
+    uint32_t small = bits_of_float(float_of_bits(size) + 0.5f) - 0x3f000000;
+    uint32_t normal = (size + 0xfff + (size >> 13 & 1) - (112u << 23)) >> 13, half = size < 0x38800000 ? small : normal;
+    return (uint16_t)(half ? sign | half : 0);
 }
 
 /* The same, but infinite for what is larger, NaN for NaN, and a zero keeps its sign: as processors have it. */

@@ -23,8 +23,6 @@ static inline vf vf_where(vf a, vf b, vf yes, vf no) {
 #pragma GCC diagnostic ignored "-Wsign-conversion" /* in masks of macros that are functions when optimised */
 /* To the nearest integer, the even one of two. */
 static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/* To the nearest fp16, of what is within its range. */
-static inline vf vf_half(vf a) { return _mm512_cvtph_ps(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 #pragma GCC diagnostic pop
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline vf vf_load_f16(const void *at) { return _mm512_cvtph_ps(_mm256_loadu_si256(at)); }

@@ -19,8 +19,6 @@ static inline vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vf vf_where(vf a, vf b, vf yes, vf no) { return vbslq_f32(vcleq_f32(a, b), yes, no); }
 /* To the nearest integer, the even one of two. */
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
-/* To the nearest fp16, of what is within its range. */
-static inline vf vf_half(vf a) { return vcvt_f32_f16(vcvt_f16_f32(a)); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline vf vf_load_f16(const void *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
 static inline void vf_store_f16(void *at, vf a) { vst1_u8(at, vreinterpret_u8_f16(vcvt_f16_f32(a))); }

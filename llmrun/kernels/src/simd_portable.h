@@ -35,8 +35,6 @@ static inline vf vf_where(vf a, vf b, vf yes, vf no) {
 }
 /* To the nearest integer, the even one of two; up to 2^22. */
 static inline vf vf_round(vf a) { return (a + 0x1.8p23f) - 0x1.8p23f; }
-/* To the nearest fp16, of what is within its range. */
-static inline vf vf_half(vf a) { return (vf){as_half(a[0]), as_half(a[1]), as_half(a[2]), as_half(a[3])}; }
 static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 static inline vf vf_load_f16(const void *at) {
     const char *bytes = at;
