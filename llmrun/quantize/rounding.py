@@ -25,7 +25,7 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     """The rows of ``weights``, finite (rows, columns) of a plain dtype, in a format: uint8 (rows, row_bytes).
 
     Minimised is the sum of importance[column] * (w - w')^2, block by block; without ``importance`` (columns,) all
-    columns count alike, and the kernels do the same ten times as fast where they were built. Here rows are worked on in
+    columns count alike, and the kernels do the same twenty times as fast where they were built. Here rows are worked on in
     chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
 
     Raises:
