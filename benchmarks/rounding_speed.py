@@ -2,8 +2,8 @@
 
     python benchmarks/rounding_speed.py --threads 1 --runs 7
 
-A matrix of 4096 x 4096 in bf16, rounded `runs` times in turns; GB of bf16 that go in by a second of processor time, so that
-waiting and the number of threads hardly count: the median, the least and the most.
+A matrix of 4096 x 4096 in bf16, rounded `runs` times in turns; GB of bf16 that go in by a second of processor time, so
+that waiting and the number of threads hardly count: the median, the least and the most.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     """The rows of ``weights``, finite (rows, columns) of a plain dtype, in a format: uint8 (rows, row_bytes).
 
     Minimised is the sum of importance[column] * (w - w')^2, block by block; without ``importance`` (columns,) all
-    columns count alike, and the kernels do the same twenty times as fast where they were built. Here rows are worked on in
-    chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
+    columns count alike, and the kernels do the same twenty times as fast where they were built. Here rows are worked on
+    in chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
 
     Raises:
         ValueError: ``columns`` is no multiple of the format's block.
