@@ -88,7 +88,7 @@ def _listen(process: subprocess.Popen[bytes], request: Request) -> tuple[bytes, 
 def _end_s(request: Request, told: bytes, elapsed_s: float) -> float:
     """When to end it; as long as it imports, later and later."""
     found = Found()
-    for line in told.splitlines()[:5]:  # it begins with the start, or with a note about it
+    for line in told.splitlines()[:5]:  # it begins with the start, and notes about it
         found.take(line)
-    end_s = request.end_s(float(found.figures.get("start", elapsed_s)))
+    end_s = request.end_s(float(found.figures.get("ready", elapsed_s)))
     return min(LONGEST * request.limit_s, end_s) + MARGIN_S * min(1.0, request.limit_s)

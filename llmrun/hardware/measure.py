@@ -70,9 +70,9 @@ def measure(
     own: OwnLayers | None = None,
     notify: Notify = lambda note: None,
 ) -> Speeds:
-    """Measure this host, in at most ``limit_s`` where the imports take at most 4/5 of what the disk leaves of it.
+    """Measure this host, in at most ``limit_s`` where the imports take at most a quarter of it.
 
-    Where they take longer, the figures still get 4 s (in proportion, of another limit), after imports that are waited
+    Where they take longer, the figures still get 4.5 s (in proportion, of another limit), after imports that are waited
     for up to three times the limit.
 
     Args:
