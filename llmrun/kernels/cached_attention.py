@@ -7,6 +7,7 @@ of torch's operators, with little to do each.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 from llmrun.kernels.blocks import Heads, Room, attend
 from llmrun.kernels.multiply import kernels
 from llmrun.kernels.norms import RmsNorm
-from llmrun.kernels.own_module import OwnModule, gives, kind_of, linear_parts, replace_modules, takes, with_parts
+from llmrun.kernels.own_module import OwnModule, gives, linear_parts, replace_modules, settings_of, takes, with_parts
 from llmrun.kernels.packed import PackedWeight, product_of
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
 NORMS = ("q_norm", "k_norm")
+TAKEN = ("hidden_states", "position_embeddings", "past_key_values")
 WIDTH, TOKENS = 8, 3
 """Of the states that a module is tried with; its heads stay as they are."""
 
@@ -37,8 +39,8 @@ class CachedAttention(OwnModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:  # noqa: ANN401
         """As transformers' modules: ``hidden_states`` ``(B, T, D)`` to the same, and no weights of attention."""
-        if not args and kwargs.get("attention_mask") is None:
-            attended = self._attend(kwargs["hidden_states"], kwargs["position_embeddings"], kwargs["past_key_values"])
+        if not args and kwargs.get("attention_mask") is None and all(name in kwargs for name in TAKEN):
+            attended = self._attend(*(kwargs[name] for name in TAKEN))
             if attended is not None:
                 return attended, None
         output: tuple[torch.Tensor, Any] = self._original(*args, **kwargs)
@@ -88,17 +90,11 @@ class CachedAttention(OwnModule):
 
 def use_own_attention(model: nn.Module) -> None:
     """Put ``CachedAttention`` in the place of every module of a model that computes what it does."""
-    known: dict[tuple[object, ...], bool] = {}
+    replace_modules(model, _kind, _is_plain, CachedAttention)
 
-    def own(module: nn.Module) -> nn.Module | None:
-        if not _has_parts(module):
-            return None
-        kind = kind_of(module)
-        if kind not in known:
-            known[kind] = _is_plain(module)
-        return CachedAttention(module) if known[kind] else None
 
-    replace_modules(model, own)
+def _kind(module: nn.Module) -> Hashable | None:
+    return settings_of(module) if _has_parts(module) else None
 
 
 def _is_paired(weight: torch.Tensor) -> bool:

@@ -6,13 +6,15 @@ the time of a model whose weights are in RAM.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from torch import nn
 from torch.nn.functional import linear, silu
 
 from llmrun.kernels.blocks import gated_mlp
 from llmrun.kernels.multiply import kernels
-from llmrun.kernels.own_module import OwnModule, gives, kind_of, linear_parts, replace_modules, takes, with_parts
+from llmrun.kernels.own_module import OwnModule, gives, linear_parts, replace_modules, settings_of, takes, with_parts
 from llmrun.kernels.packed import product_of
 
 PARTS = ("gate_proj", "up_proj", "down_proj")
@@ -40,20 +42,13 @@ class GatedMlp(OwnModule):
 
 def use_own_mlps(model: nn.Module) -> None:
     """Put ``GatedMlp`` in the place of every module of a model that computes what it does."""
-    known: dict[tuple[object, ...], bool] = {}
+    replace_modules(model, _kind, _is_plain, GatedMlp)
 
-    def own(module: nn.Module) -> nn.Module | None:
-        parts = linear_parts(module)
-        if set(parts) != set(PARTS) or any(part.bias is not None for part in parts.values()):
-            return None
-        if list(module.named_parameters(recurse=False)):
-            return None
-        kind = kind_of(module)
-        if kind not in known:
-            known[kind] = _is_plain(module)
-        return GatedMlp(module) if known[kind] else None
 
-    replace_modules(model, own)
+def _kind(module: nn.Module) -> Hashable | None:
+    parts = linear_parts(module)
+    plain = set(parts) == set(PARTS) and all(part.bias is None for part in parts.values())
+    return settings_of(module) if plain and not list(module.named_parameters(recurse=False)) else None
 
 
 def _is_plain(module: nn.Module) -> bool:

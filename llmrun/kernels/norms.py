@@ -6,6 +6,7 @@ transformers computes them with six of torch's operators, which take longer for 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable
 
 import torch
 from torch import nn
@@ -38,18 +39,12 @@ class RmsNorm(OwnModule):
 
 def use_own_norms(model: nn.Module) -> None:
     """Put ``RmsNorm`` in the place of every module of a model, in fp32 on the CPU, that computes what it does."""
-    known: dict[tuple[type, int, float], bool] = {}
+    replace_modules(model, _kind, _is_plain, lambda module: RmsNorm(module, _epsilon(module)))
 
-    def own(module: nn.Module) -> nn.Module | None:
-        size, epsilon = _size(module), _epsilon(module)
-        if not size or epsilon is None:
-            return None
-        kind = type(module), size, epsilon
-        if kind not in known:
-            known[kind] = _is_plain(module, size, epsilon)
-        return RmsNorm(module, epsilon) if known[kind] else None
 
-    replace_modules(model, own)
+def _kind(module: nn.Module) -> Hashable | None:
+    size, epsilon = _size(module), _epsilon(module)
+    return (type(module), size, epsilon) if size and epsilon else None
 
 
 def _size(module: nn.Module) -> int:
@@ -60,13 +55,14 @@ def _size(module: nn.Module) -> int:
     return len(parameters["weight"]) if len(inspect.signature(module.forward).parameters) == 1 else 0
 
 
-def _epsilon(module: nn.Module) -> float | None:
-    return next((value for name in EPSILONS if isinstance(value := vars(module).get(name), float)), None)
+def _epsilon(module: nn.Module) -> float:
+    """0: it has none."""
+    return next((value for name in EPSILONS if isinstance(value := vars(module).get(name), float)), 0.0)
 
 
-def _is_plain(module: nn.Module, size: int, epsilon: float) -> bool:
+def _is_plain(module: nn.Module) -> bool:
     """Whether it gives the numbers that ``RmsNorm`` would, of random vectors of which some are very short."""
-    generator = torch.Generator().manual_seed(0)
+    generator, size, epsilon = torch.Generator().manual_seed(0), _size(module), _epsilon(module)
     weight = torch.rand(size, generator=generator) + 0.5
     x = torch.randn(3, size, generator=generator) * torch.tensor([1e-3, 1.0, 30.0])[:, None]
     found = functional_call(module, {"weight": weight}, (x,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -23,15 +23,28 @@ class OwnModule(nn.Module):
         vars(self)["_original"] = original  # not a part: what it has would be found twice
 
 
-def replace_modules(model: nn.Module, own: Callable[[nn.Module], nn.Module | None]) -> None:
-    """Put what ``own`` makes of a module, if it makes anything, in the place of each within a model."""
+def replace_modules(
+    model: nn.Module,
+    kind: Callable[[nn.Module], Hashable | None],
+    is_same: Callable[[nn.Module], bool],
+    own: Callable[[nn.Module], nn.Module],
+) -> None:
+    """Put what ``own`` makes of a module in the place of each within a model that computes the same.
+
+    ``kind`` is what those have in common of which ``is_same`` has to try but one; ``None``: it may be no such module.
+    """
+    known: dict[Hashable, bool] = {}
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            if (instead := own(module)) is not None:
-                setattr(parent, name, instead)
+            if (found := kind(module)) is None:
+                continue
+            if found not in known:
+                known[found] = is_same(module)
+            if known[found]:
+                setattr(parent, name, own(module))
 
 
-def kind_of(module: nn.Module) -> tuple[object, ...]:
+def settings_of(module: nn.Module) -> Hashable:
     """What modules of a model have in common that compute alike: their class and their settings."""
     settings = {
         name: value
