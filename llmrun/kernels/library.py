@@ -27,6 +27,17 @@ class Matrix(ctypes.Structure):
     )
 
 
+_CACHE_FIELDS = (
+    ("keys", c_void_p),
+    ("values", c_void_p),
+    ("key_head", c_long),
+    ("key_token", c_long),
+    ("value_head", c_long),
+    ("value_token", c_long),
+)
+"""Keys and values of a layer, as both structures have them."""
+
+
 class AttentionJob(ctypes.Structure):
     """`llmrun_attention_job`: strides in elements, `window` and `softcap` 0 for none."""
 
@@ -40,12 +51,7 @@ class AttentionJob(ctypes.Structure):
         ("query", c_void_p),
         ("query_head", c_long),
         ("query_token", c_long),
-        ("keys", c_void_p),
-        ("values", c_void_p),
-        ("key_head", c_long),
-        ("key_token", c_long),
-        ("value_head", c_long),
-        ("value_token", c_long),
+        *_CACHE_FIELDS,
         ("window", c_long),
         ("scale", c_float),
         ("softcap", c_float),
@@ -84,12 +90,7 @@ class AttentionBlock(ctypes.Structure):
         ("kv_heads", c_long),
         ("head_dim", c_long),
         ("past", c_long),
-        ("keys", c_void_p),
-        ("values", c_void_p),
-        ("key_head", c_long),
-        ("key_token", c_long),
-        ("value_head", c_long),
-        ("value_token", c_long),
+        *_CACHE_FIELDS,
         ("scale", c_float),
     )
 

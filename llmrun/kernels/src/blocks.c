@@ -22,8 +22,9 @@ int llmrun_mlp(llmrun_pool *pool, const llmrun_gated_mlp *mlp, const float *x, l
     if (!pool || !mlp || !mlp->gate || !mlp->up || !mlp->down || tokens < 1) return -2;
     const long inner = mlp->gate->rows;
     if (mlp->up->rows != inner || mlp->down->columns != inner || mlp->up->columns != mlp->gate->columns) return -2;
-    float *gate = llmrun_pool_outermost(pool, 2 * (size_t)(tokens * inner) * sizeof(float)), *up = gate + tokens * inner;
+    float *gate = llmrun_pool_outermost(pool, 2 * (size_t)(tokens * inner) * sizeof(float));
     if (!gate) return -1;
+    float *up = gate + tokens * inner;
     linear product = linear_of(mlp->fine);
     int status = product(pool, mlp->gate, x, tokens, gate);
     if (!status) status = product(pool, mlp->up, x, tokens, up);
