@@ -24,6 +24,7 @@ from typing import Any
 from common import Report, argument_parser, note, print_host, run_tool, table, tool, write_samples
 from synthetic_tokenizer import write_tokenizer
 
+from llmrun.environment import begin_again_for_models
 from llmrun.planner.memory import (
     HEAP_BYTES,
     LOADED_TOKENIZER_BYTES_PER_ENTRY,
@@ -163,6 +164,7 @@ def print_constants() -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
+    begin_again_for_models()  # as the command does
     parser = argument_parser(__doc__)
     parser.add_argument("--model", action="append", default=[], help="a real model, more than once if you like")
     parser.add_argument("--ram", type=parse_bytes, metavar="SIZE", help="what those are allowed")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from common import add_machine, argument_parser, note
 
+from llmrun.environment import begin_again_for_models
 from llmrun.settings import Speculating
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Run the model over what is asked."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is there
+    begin_again_for_models()  # as the command does
     from llmrun.cli.run import RunSettings, start
 
     parser = argument_parser(__doc__)

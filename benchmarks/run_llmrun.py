@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from common import Answer, Report, model_folder, note, print_report, process_counters
 
+from llmrun.environment import begin_again_for_models
 from llmrun.settings import LOSSLESS, Precision, Quality
 from llmrun.units import parse_bytes
 
@@ -176,6 +177,7 @@ def predicted_peak_bytes(run: Running, answers: list[Answer]) -> int:
 
 def main() -> int:
     """Answer the prompts of the command line one after the other."""
+    begin_again_for_models()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--ram", type=parse_bytes, metavar="SIZE")

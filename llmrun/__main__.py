@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from llmrun.environment import begin_again_for_models
+
 
 def main() -> int:
     """Run the command line; returns its exit code."""
     try:
+        begin_again_for_models()
         from llmrun.cli.app import main as run
     except KeyboardInterrupt:
         from llmrun.errors import Interrupted

@@ -13,10 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from llmrun.environment import TUNABLES, for_models
+
 CACHES = tempfile.TemporaryDirectory(prefix="llmrun-tests-")  # gone when the tests are over
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LLMRUN_", "OMP_"))} | {
     "LLMRUN_CONFIG": "",  # a developer's own settings file
     "XDG_CACHE_HOME": CACHES.name,  # and figures
+    TUNABLES: for_models({})[TUNABLES],  # so that nothing starts again
 }
 LLMRUN = (sys.executable, "-m", "llmrun")
 WARM_LLMRUN = Path(__file__).with_name("warm_llmrun.py")

@@ -76,18 +76,9 @@ def _root(
         use_settings_file(context)
 
 
-def _prepare_libraries() -> None:
-    """What they read when they are imported, where the user has not set it."""
-    # its warnings say again, at length, what our errors say
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # torch's threads, awake between operators, would keep the cores from those of the kernels
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 def main(args: Sequence[str] | None = None, app: typer.Typer = app) -> int:
     """Run the command line and return its exit code; every error has been told when it returns."""
     _replace_what_cannot_be_encoded()
-    _prepare_libraries()
     try:
         code = _invoke(app, sys.argv[1:] if args is None else args)
         sys.stdout.flush()

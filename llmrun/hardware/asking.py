@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from llmrun.environment import for_models
 from llmrun.hardware.measuring import Request
 
 OUT_OF_TIME = "measuring did not end in time; `LLMRUN_MEASURE_S=30 llmrun inspect --refresh` gives it more"
@@ -65,9 +66,9 @@ def ask(request: Request, command: Sequence[str] = ()) -> Found:
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**for_models(os.environ), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **quiet})
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
 def _listen(process: subprocess.Popen[bytes], request: Request) -> tuple[bytes, bytes | None]:

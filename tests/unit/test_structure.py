@@ -27,7 +27,7 @@ ORDER = (  # from the top; an import must go to a later group, or stay in its ow
     {"kernels"},
     {"metrics"},
     {"events", "settings"},
-    {"units", "errors", "formats"},
+    {"units", "errors", "formats", "environment"},
     {"__init__"},
 )
 RANK = {area: rank for rank, areas in enumerate(ORDER) for area in areas}
