@@ -129,6 +129,16 @@ def run_tool_on(limits: Limits, path: Path, script: str, *args: str) -> tuple[Fi
         return finished, machine.usage()
 
 
+def measure_machine(limits: Limits, path: Path, **environment: str) -> None:
+    """Have llmrun measure the small machine, and the disk of ``path``, before anything is timed on it.
+
+    The page cache stays warm: where the first run measures, reading torch takes the time that measuring has.
+    """
+    with SmallMachine(limits, path, cold=False) as machine:
+        command = [sys.executable, "-m", "llmrun", "inspect", "--refresh", "--path", str(path)]
+        note(wait_for(machine.popen(command, stdout=subprocess.PIPE, env=os.environ | environment), 0.0).output)
+
+
 def tool(script: str, *args: str) -> list[str]:
     """The command that runs another script of this folder."""
     return [sys.executable, str(HERE / script), *args]

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import argument_parser, model_folder, note, print_host, table, wait_for, write_samples
+from common import argument_parser, measure_machine, model_folder, note, print_host, table, wait_for, write_samples
 from limited import Limits, SmallMachine
 
 from llmrun.checkpoint import read_spec
@@ -97,14 +97,6 @@ def run(setup: Setup, prompt: Path, caches: Mapping[str | None, Path]) -> dict[s
         finished = wait_for(machine.popen(command, stdout=subprocess.PIPE, env=environment), 0.0)
         report: dict[str, Any] = json.loads(finished.output)
         return report | {"peak_anonymous_bytes": machine.usage().peak_anonymous_bytes}
-
-
-def measure_host(setup: Setup, cache: Path) -> None:
-    """Measure the small machine once; later runs find it in ``cache``."""
-    with SmallMachine(setup.limits, setup.folder, cold=False) as machine:
-        command = [sys.executable, "-m", "llmrun", "inspect", "--measure", "--path", str(setup.folder)]
-        environment = os.environ | {"LLMRUN_CACHE": str(cache)}
-        note(wait_for(machine.popen(command, stdout=subprocess.PIPE, env=environment), 0.0).output)
 
 
 def write_prompt(setup: Setup, file: Path) -> None:
@@ -191,7 +183,7 @@ def measure(
     for setup in sorted(setups, key=lambda setup: setup.disk or ""):
         if setup.disk not in caches:
             caches[setup.disk] = folder / f"cache-{setup.disk}"
-            measure_host(setup, caches[setup.disk])
+            measure_machine(setup.limits, setup.folder, LLMRUN_CACHE=str(caches[setup.disk]))
         prompt = folder / "prompt.txt"
         write_prompt(setup, prompt)
         found = [run(setup, prompt, caches) for _ in range(runs)]

@@ -36,6 +36,7 @@ from common import (
     add_llama_cpp,
     add_machine,
     argument_parser,
+    measure_machine,
     model_folder,
     note,
     print_host,
@@ -138,6 +139,8 @@ def measure(
 ) -> list[Measured]:
     """What was measured before, and after it the other prompts, each kept when it is whole."""
     found = list(before)
+    if args.machine or args.disk:
+        measure_machine(Limits(args.machine, args.disk), model_folder(args.model))
     while len(found) < len(asked):
         block = asked[len(found) : len(found) + args.together]
         note(f"prompts {len(found) + 1} to {len(found) + len(block)} of {len(asked)}")
