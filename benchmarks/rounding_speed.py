@@ -18,7 +18,7 @@ from common import argument_parser, print_host, spread, table, write_samples
 from llmrun.formats import FORMATS, WeightFormat
 from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
-from llmrun.quantize.rounding import quantise
+from llmrun.quantize.rounding import quantise_by_torch
 
 ROWS = COLUMNS = 4096
 TORCH_ROWS = 512  # of them, since that is slow
@@ -41,23 +41,26 @@ def main() -> None:
     print_host(Path.cwd())
     kernels, plain = Kernels(find_library(), args.threads), FORMATS["BF16"]
     weights = (torch.randn(ROWS, COLUMNS) * 0.02).bfloat16()
-    some, alike = weights[:TORCH_ROWS], torch.ones(COLUMNS)  # with importance, which the kernels do not know
+    some, importance = weights[:TORCH_ROWS], torch.rand(COLUMNS) + 0.01
     rows, samples = [], {}
     for fmt in (fmt for fmt in FORMATS.values() if fmt.block_weights > 1):
         target = torch.empty(ROWS, fmt.row_bytes(COLUMNS), dtype=torch.uint8)
 
-        def by_kernels(fmt: WeightFormat = fmt, target: torch.Tensor = target) -> object:
-            return kernels.rounded(weights.view(torch.uint8), plain, COLUMNS, fmt, target)
+        def by_kernels(
+            counts: torch.Tensor | None, fmt: WeightFormat = fmt, target: torch.Tensor = target
+        ) -> Callable[[], object]:
+            return lambda: kernels.rounded(weights.view(torch.uint8), plain, COLUMNS, fmt, target, counts)
 
-        by_kernels()
-        own, torchs = [], []
+        by_kernels(None)()
+        own, weighted, torchs = [], [], []
         for _ in range(args.runs):
-            own.append(gb_per_s(by_kernels, 2 * weights.numel()))
-            torchs.append(gb_per_s(lambda fmt=fmt: quantise(fmt, some, alike), 2 * some.numel()))
-        rows.append((fmt.name, spread(own), spread(torchs)))
-        samples[fmt.name] = {"kernels": own, "torch": torchs}
+            own.append(gb_per_s(by_kernels(None), 2 * weights.numel()))
+            weighted.append(gb_per_s(by_kernels(importance), 2 * weights.numel()))
+            torchs.append(gb_per_s(lambda fmt=fmt: quantise_by_torch(fmt, some), 2 * some.numel()))
+        rows.append((fmt.name, spread(own), spread(weighted), spread(torchs)))
+        samples[fmt.name] = {"kernels": own, "by importance": weighted, "torch": torchs}
     write_samples(args.json, samples)
-    print(table(("format", f"kernels ({kernels.variant}), GB/s", "torch, GB/s"), rows))
+    print(table(("format", f"kernels ({kernels.variant}), GB/s", "by importance, GB/s", "torch, GB/s"), rows))
 
 
 if __name__ == "__main__":

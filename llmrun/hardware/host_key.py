@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from llmrun.hardware.profile import HardwareProfile
 from llmrun.units import GIB
 
-MEASURING_VERSION = 7
+MEASURING_VERSION = 8
 """Of what is measured and how; raised whenever figures of before no longer compare."""
 
 

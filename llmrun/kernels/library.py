@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-ABI = 6
+ABI = 7
 """What `llmrun_abi` says if the library was built from the header that this module follows."""
 
 
@@ -106,7 +106,7 @@ SIGNATURES = {  # name: what it returns, what it takes
     "llmrun_linear_fine": (c_int, [c_void_p, c_void_p, c_void_p, c_long, c_void_p]),
     "llmrun_floats": (c_int, [c_void_p, POINTER(Matrix), c_void_p]),
     "llmrun_dequantise": (c_int, [c_int, c_void_p, c_long, c_void_p]),
-    "llmrun_round": (c_int, [c_void_p, POINTER(Matrix), c_int, c_void_p]),
+    "llmrun_round": (c_int, [c_void_p, POINTER(Matrix), c_int, c_void_p, c_void_p]),
     "llmrun_attention": (c_int, [c_void_p, POINTER(AttentionJob)]),
     "llmrun_rms_norm": (c_int, [c_void_p, c_void_p, c_void_p, c_long, c_long, c_float, c_void_p]),
     "llmrun_mlp": (c_int, [c_void_p, POINTER(GatedMlpJob), c_void_p, c_long, c_void_p]),

@@ -121,11 +121,12 @@ class Kernels:
         columns: int,
         target: WeightFormat,
         out: torch.Tensor | None = None,
+        importance: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Weights of a plain format in blocks of integers that lose little: uint8 `(rows, target.row_bytes(columns))`.
 
-        The same bytes whatever the processor and the number of threads; in `out`, where it is given. Other arguments as
-        of `linear`.
+        The same bytes whatever the processor and the number of threads; in `out`, where it is given. What a column
+        loses counts as much as its `importance`, fp32 `(columns,)` and above 0, says. Other arguments as of `linear`.
 
         Raises:
             ValueError: shapes, dtypes or layout are others than these.
@@ -134,11 +135,15 @@ class Kernels:
         out = torch.empty(shape, dtype=torch.uint8) if out is None else out
         if out.dtype != torch.uint8 or out.shape != shape or not out.is_contiguous() or out.device.type != "cpu":
             raise ValueError(f"{target.name} weights go into contiguous uint8 {shape}, not {out.dtype} {out.shape}")
+        counts = None if importance is None else importance.contiguous()
+        if counts is not None and (counts.dtype != torch.float32 or counts.shape != (columns,) or not counts.is_cpu):
+            raise ValueError(f"the importance of {columns} columns is not {counts.dtype} {tuple(counts.shape)}")
         matrix = _matrix(weight, fmt, columns, None)
+        counted = None if counts is None else counts.data_ptr()
         if out.numel():
             with self._lock:
                 round_to = self._functions.llmrun_round
-                self._check(round_to(self._pool, ctypes.byref(matrix), target.number, out.data_ptr()))
+                self._check(round_to(self._pool, ctypes.byref(matrix), target.number, counted, out.data_ptr()))
         return out
 
     def attention(

@@ -20,6 +20,9 @@ from llmrun.kernels.multiply import Multiplication, numbers, plain
 from llmrun.kernels.reference import PLAIN_DTYPES
 from llmrun.kernels.scales import Scales
 
+Meets = Callable[[torch.Tensor], None]
+"""Is told the states ``(..., columns)`` that a matrix is multiplied with."""
+
 
 def as_weight(
     data: torch.Tensor,
@@ -30,17 +33,19 @@ def as_weight(
     *,
     scales: Scales | None = None,
     fine: bool = True,
+    meets: Meets | None = None,
 ) -> torch.Tensor:
     """The tensor whose bytes are ``data``, to be computed with in ``dtype``, and ``fine`` as ``multiply`` has it.
 
-    A matrix of another dtype, or whose rows lie in pairs, is multiplied as it lies. Else it is copied where it cannot
-    be used so: not aligned to its elements, or a vector of another dtype. Those are few and small.
+    A matrix of another dtype, or whose rows lie in pairs, or with ``meets``, is multiplied as it lies. Else it is
+    copied where it cannot be used so: not aligned to its elements, or a vector of another dtype. Those are few and
+    small.
     """
     fmt = weight_format(fmt_name)
-    if len(shape) == 2 and (paired_head_dim or PLAIN_DTYPES.get(fmt_name) != dtype):
+    if len(shape) == 2 and (paired_head_dim or meets or PLAIN_DTYPES.get(fmt_name) != dtype):
         rows, columns = shape
         packed = data.view(rows, fmt.row_bytes(columns))
-        return PackedWeight(packed, fmt, columns, dtype, paired_head_dim, scales=scales, fine=fine)
+        return PackedWeight(packed, fmt, columns, dtype, paired_head_dim, scales=scales, fine=fine, meets=meets)
     values: torch.Tensor = plain(data, PLAIN_DTYPES[fmt_name]).view(*shape).to(dtype)
     return in_halves(values, paired_head_dim) if paired_head_dim else values
 
@@ -85,6 +90,7 @@ class PackedWeight(torch.Tensor):
             them for its own rotary embedding; the product has them as halves, as transformers wants them.
         scales: of 8-bit floats, those that lie beside them.
         fine: how its products are computed, as ``multiply`` says.
+        meets: is told what the model's code multiplies it with.
     """
 
     packed: torch.Tensor
@@ -92,6 +98,7 @@ class PackedWeight(torch.Tensor):
     paired_head_dim: int | None
     scales: Scales | None
     fine: bool
+    meets: Meets | None
     times: Multiplication
 
     @staticmethod
@@ -105,12 +112,13 @@ class PackedWeight(torch.Tensor):
         *,
         scales: Scales | None = None,
         fine: bool = True,
+        meets: Meets | None = None,
     ) -> PackedWeight:
         weight: PackedWeight = torch.Tensor._make_wrapper_subclass(
             cls, (len(packed), columns), dtype=dtype, device=packed.device
         )
         weight.packed, weight.fmt, weight.paired_head_dim = packed, fmt, paired_head_dim
-        weight.scales, weight.fine = scales, fine
+        weight.scales, weight.fine, weight.meets = scales, fine, meets
         weight.times = Multiplication(packed, fmt, columns, scales=scales, fine=fine)
         return weight
 
@@ -161,6 +169,8 @@ class PackedWeight(torch.Tensor):
         return rows.view(*ids.shape, columns).to(self.dtype)
 
     def _linear(self, states: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if self.meets:
+            self.meets(states)
         product = self._in_halves(self.times(states))
         return product if bias is None else product + bias
 
@@ -169,7 +179,7 @@ class PackedWeight(torch.Tensor):
 
     def _alias(self) -> PackedWeight:
         kind = self.fmt, self.shape[1], self.dtype, self.paired_head_dim
-        return PackedWeight(self.packed, *kind, scales=self.scales, fine=self.fine)
+        return PackedWeight(self.packed, *kind, scales=self.scales, fine=self.fine, meets=self.meets)
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"PackedWeight({self.fmt.name}, {tuple(self.shape)}, {self.dtype})"

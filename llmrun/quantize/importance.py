@@ -27,13 +27,17 @@ class MeanSquares:
     def add(self, name: str, activations: Tensor) -> None:
         """Count ``activations`` (..., columns), that the matrix ``name`` is multiplied with."""
         flat = activations.detach().reshape(-1, activations.shape[-1]).float()
-        squares = flat.square().sum(0).double()
+        squares = torch.linalg.vector_norm(flat, dim=0).double().square()  # without a copy of them all
         self._sums[name] = self._sums.get(name, 0) + squares
         self._counts[name] = self._counts.get(name, 0) + len(flat)
 
-    def importance(self) -> dict[str, Tensor]:
-        """The mean square of each column, float32 (columns,), by name of tensor; what is not finite counts nothing."""
-        means = {name: (total / self._counts[name]).float() for name, total in self._sums.items()}
+    def importance(self, least_tokens: int = 1) -> dict[str, Tensor]:
+        """The mean square of each column, float32 (columns,), by name of tensor; what is not finite counts nothing.
+
+        Tensors that met fewer activations are left out: of a few these say little.
+        """
+        known = {name: count for name, count in self._counts.items() if count >= least_tokens}
+        means = {name: (self._sums[name] / count).float() for name, count in known.items()}
         return {name: torch.nan_to_num(mean, nan=0.0, posinf=0.0) for name, mean in means.items()}
 
 

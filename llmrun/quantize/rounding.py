@@ -25,21 +25,30 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     """The rows of ``weights``, finite (rows, columns) of a plain dtype, in a format: uint8 (rows, row_bytes).
 
     Minimised is the sum of importance[column] * (w - w')^2, block by block; without ``importance`` (columns,) all
-    columns count alike, and the kernels do the same twenty times as fast where they were built. Here rows are worked on
-    in chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
+    columns count alike. The kernels do that where they were built, else ``quantise_by_torch``.
 
     Raises:
         ValueError: ``columns`` is no multiple of the format's block.
     """
-    rows, columns = weights.shape
+    columns = weights.shape[1]
     fmt.row_bytes(columns)  # refuses what is not made of its blocks
     if fmt.is_plain:
         return weights.to(PLAIN_DTYPES[fmt.name]).contiguous().view(torch.uint8)
-    weighting = _relative(importance)
     own = kernels(torch.get_num_threads())
-    if own and weighting is None:
-        name = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
-        return own.rounded(weights.contiguous().view(torch.uint8), weight_format(name), columns, fmt)
+    if own is None:
+        return quantise_by_torch(fmt, weights, importance)
+    name = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
+    counts = _relative(importance)
+    return own.rounded(weights.contiguous().view(torch.uint8), weight_format(name), columns, fmt, importance=counts)
+
+
+def quantise_by_torch(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = None) -> Tensor:
+    """The same by torch's operators, to a format of integers; the kernels take a twentieth of the time.
+
+    Rows are worked on in chunks, one on each of torch's threads; beside the result that takes some megabytes a thread.
+    """
+    rows, columns = weights.shape
+    weighting = _relative(importance)
     result = torch.empty(rows, fmt.row_bytes(columns), dtype=torch.uint8)
     step, inference = max(1, _CHUNK_WEIGHTS // columns), torch.is_inference_mode_enabled()
 
@@ -52,15 +61,23 @@ def quantise(fmt: WeightFormat, weights: Tensor, importance: Tensor | None = Non
     return result
 
 
-def quantise_bytes(fmt: WeightFormat, source: Tensor, plain_fmt: WeightFormat, columns: int, target: Tensor) -> None:
+def quantise_bytes(
+    fmt: WeightFormat,
+    source: Tensor,
+    plain_fmt: WeightFormat,
+    columns: int,
+    target: Tensor,
+    importance: Tensor | None = None,
+) -> None:
     """The same of weights that lie as bytes at any address, uint8 (rows, row_bytes), into memory that is there."""
     own = kernels(torch.get_num_threads())
     if own:
-        own.rounded(source, plain_fmt, columns, fmt, target)
+        own.rounded(source, plain_fmt, columns, fmt, target, _relative(importance))
         return
     step = max(1, _MOST_WEIGHTS // columns)
     for begin in range(0, len(source), step):
-        target[begin : begin + step] = quantise(fmt, plain(source[begin : begin + step], PLAIN_DTYPES[plain_fmt.name]))
+        some = plain(source[begin : begin + step], PLAIN_DTYPES[plain_fmt.name])
+        target[begin : begin + step] = quantise_by_torch(fmt, some, importance)
 
 
 def _relative(importance: Tensor | None) -> Tensor | None:

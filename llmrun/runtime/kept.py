@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import torch
 
 from llmrun.checkpoint.kept import kept_unit
@@ -11,6 +15,9 @@ from llmrun.formats import weight_format
 from llmrun.hardware.buffer import allocate
 from llmrun.planner.plan import Plan
 from llmrun.quantize.rounding import quantise_bytes
+
+EQUAL: Final[Mapping[str, torch.Tensor]] = MappingProxyType({})
+"""No column matters more than another."""
 
 
 class KeptWeights:
@@ -29,11 +36,18 @@ class KeptWeights:
         return sum(there.nbytes for there in self._layouts.values())
 
     def keep(
-        self, unit: str, memory: torch.Tensor, read: UnitLayout, part: int = 0, parts: int = 1
+        self,
+        unit: str,
+        memory: torch.Tensor,
+        read: UnitLayout,
+        part: int = 0,
+        parts: int = 1,
+        importance: Mapping[str, torch.Tensor] = EQUAL,
     ) -> tuple[torch.Tensor, UnitLayout]:
         """A unit whose bytes, as they were read, are in ``memory``: where it is kept, and how it lies there.
 
-        Of ``parts`` that its rows are divided into, ``part`` alone is rounded now.
+        Of ``parts`` that its rows are divided into, ``part`` alone is rounded now. Columns count as ``importance`` has
+        it, by name of tensor; those of a tensor that is not there count alike.
         """
         kept, own = self._layouts[unit], self._memory[unit]
         for before, after in zip(read.views, kept.views, strict=True):
@@ -47,5 +61,6 @@ class KeptWeights:
             rows, columns = before.shape
             begin, end = rows * part // parts, rows * (part + 1) // parts
             fmt, plain = weight_format(after.dtype), weight_format(before.dtype)
-            quantise_bytes(fmt, source.view(rows, -1)[begin:end], plain, columns, target.view(rows, -1)[begin:end])
+            some, there = (where.view(rows, -1)[begin:end] for where in (source, target))
+            quantise_bytes(fmt, some, plain, columns, there, importance.get(before.name))
         return own, kept

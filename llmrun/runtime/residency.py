@@ -268,11 +268,12 @@ class Residency:
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
         there = self._host.layout(unit)
+        meets = self._substitutes.meets(unit) if self._prefill else None
         if not self._prefill:
             self._substitutes.make(unit, memory, there)
         if self._placements[unit].kept:
             memory, there = self._kept.keep(unit, memory, there)
-        weights = unit_views(memory, there, self.dtype(unit), fine=self._fine)
+        weights = unit_views(memory, there, self.dtype(unit), fine=self._fine, meets=meets)
         if self._is_home(unit):
             self._permanent[unit] = weights
         return weights

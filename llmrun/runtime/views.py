@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
 from llmrun.checkpoint.layout import TensorView, UnitLayout
 from llmrun.checkpoint.spec import TensorSpec
 from llmrun.formats import weight_format
-from llmrun.kernels.packed import as_scales, as_weight
+from llmrun.kernels.packed import Meets, as_scales, as_weight
 from llmrun.kernels.scales import Scales
 
 
@@ -19,16 +20,25 @@ def as_tensor(memory: memoryview) -> torch.Tensor:
 
 
 def unit_views(
-    memory: torch.Tensor, layout: UnitLayout, dtype: torch.dtype, *, fine: bool = True
+    memory: torch.Tensor,
+    layout: UnitLayout,
+    dtype: torch.dtype,
+    *,
+    fine: bool = True,
+    meets: Callable[[str, torch.Tensor], None] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The parameters of a unit by name, viewed in ``memory`` (bytes, on any device), to be computed with in ``dtype``.
 
-    ``fine``: as ``kernels.multiply`` has it.
+    Args:
+        fine: as ``kernels.multiply`` has it.
+        meets: is told, by name, the states ``(..., columns)`` that matrices are multiplied with.
     """
     views = {view.name: view for view in layout.views}
     of_others = {view.scales.tensor for view in layout.views if view.scales}
     return {
-        view.name: _tensor(memory, view, dtype, _scales(memory, view, views), fine)
+        view.name: _tensor(
+            memory, view, dtype, _scales(memory, view, views), fine, partial(meets, view.name) if meets else None
+        )
         for view in layout.views
         if view.name not in of_others
     }
@@ -42,10 +52,10 @@ def embedding_rows(data: torch.Tensor, matrix: TensorSpec) -> torch.Tensor:
 
 
 def _tensor(
-    memory: torch.Tensor, view: TensorView, dtype: torch.dtype, scales: Scales | None, fine: bool
+    memory: torch.Tensor, view: TensorView, dtype: torch.dtype, scales: Scales | None, fine: bool, meets: Meets | None
 ) -> torch.Tensor:
-    data = _bytes(memory, view)
-    weight = as_weight(data, view.dtype, view.shape, dtype, view.paired_head_dim, scales=scales, fine=fine)
+    data, pairs = _bytes(memory, view), view.paired_head_dim
+    weight = as_weight(data, view.dtype, view.shape, dtype, pairs, scales=scales, fine=fine, meets=meets)
     return weight - 1 if view.minus_one else weight
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from placing import letters_for, opened, plan_of
+from safetensors.torch import load_file
 from test_speculation import COUNT, PROMPT, WORKLOAD, Always, answer, said, sampler
 from tiny_model import FAMILIES, save
 
 from llmrun.checkpoint import read_spec
+from llmrun.engine.calibration import column_importance
 from llmrun.engine.forward import Forward
 from llmrun.engine.sampling import Sampler
 from llmrun.engine.speculation.passes import Speculation, plain_tokens
@@ -21,7 +23,9 @@ from llmrun.engine.speculation.self_draft import SelfDrafter
 from llmrun.engine.start import start_engine
 from llmrun.errors import Interrupted
 from llmrun.events import LayerDone, Speculated
+from llmrun.formats import weight_format
 from llmrun.planner.plan import Drafting, Prediction, Slots
+from llmrun.quantize.rounding import quantise
 from llmrun.runtime.host import HostWeights
 from llmrun.runtime.kept import KeptWeights
 from llmrun.runtime.kv_cache import KVCache
@@ -135,6 +139,34 @@ def test_copies_are_made_in_as_many_passes_as_hide_it(folder: Path) -> None:
         in_parts = drafter_of(forward, cache, sampler()).draft([*cache.tokens, 6], 12)
         assert in_parts.tokens == at_once.tokens
         assert in_parts.doubts == pytest.approx(at_once.doubts)
+
+
+def test_copies_go_by_what_the_prompt_met(folder: Path) -> None:
+    spec = read_spec(folder)
+    long, short = [number % 50 for number in range(40)], [number % 50 for number in range(12)]
+    importance = column_importance(spec, long, done=lambda unit: None)
+    weights = {tensor.name: tensor for unit in spec.units for tensor in unit.tensors}
+    workload = replace(WORKLOAD, prefill_chunk_tokens=64)
+    for prompt in (long, short):
+        with opened(spec, plan_of(spec, letters_for(spec, "dRsRssRsR"), workload)) as (forward, _, _):
+            forward.prefill(prompt)
+            forward.decode(3)
+            kept = forward._residency._kept
+            for unit, there in kept._layouts.items():
+                for view in there.views:
+                    tensor = weights[view.name]
+                    if view.dtype == tensor.dtype:
+                        continue
+                    values = load_file(spec.path(tensor.file))[view.name]
+                    alike, weighted = (
+                        quantise(weight_format(view.dtype), values, each) for each in (None, importance[view.name])
+                    )
+                    made = kept._memory[unit][view.buffer_offset :][: view.nbytes]
+                    same = [float((made == each.flatten()).float().mean()) for each in (alike, weighted)]
+                    if prompt is long and unit != "head":
+                        assert same[1] > max(0.97, same[0])
+                    else:  # of a few tokens nothing is concluded
+                        assert same[0] == 1
 
 
 def test_what_is_allocated_is_what_the_account_says(folder: Path) -> None:

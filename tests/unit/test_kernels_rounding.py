@@ -11,7 +11,7 @@ from llmrun.kernels.library import find_library
 from llmrun.kernels.linear import Kernels
 from llmrun.kernels.multiply import plain
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
-from llmrun.quantize.rounding import quantise
+from llmrun.quantize.rounding import quantise_by_torch
 
 pytestmark = pytest.mark.skipif(find_library() is None, reason="the kernels were not built")
 PLAIN = [PLAIN_DTYPES[fmt.name] for fmt in FORMATS.values() if fmt.is_computed_in]
@@ -26,9 +26,11 @@ def kernels():
         each.close()
 
 
-def rounded(own: Kernels, weights: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+def rounded(
+    own: Kernels, weights: torch.Tensor, fmt: WeightFormat, importance: torch.Tensor | None = None
+) -> torch.Tensor:
     name = next(name for name, dtype in PLAIN_DTYPES.items() if dtype == weights.dtype)
-    return own.rounded(weights.view(torch.uint8), FORMATS[name], weights.shape[1], fmt)
+    return own.rounded(weights.view(torch.uint8), FORMATS[name], weights.shape[1], fmt, importance=importance)
 
 
 @settings(deadline=None, max_examples=60)
@@ -41,9 +43,42 @@ def test_as_little_is_lost_as_by_torch_with_any_number_of_threads(kernels, fmt, 
     weights = (torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype)
     one, three = (rounded(own, weights, fmt) for own in kernels)
     assert torch.equal(one, three)
-    by_torch = quantise(fmt, weights, torch.ones(columns))  # importance, which the kernels leave to torch
+    by_torch = quantise_by_torch(fmt, weights)
     lost, theirs = ((dequantise(fmt, made, columns) - weights.float()).square().sum() for made in (one, by_torch))
     assert lost <= theirs * 1.01 + 1e-30
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(BLOCKED), st.sampled_from(PLAIN), st.integers(1, 5), st.integers(1, 19),
+    st.integers(0, 2**31), st.floats(0.0, 2.0),
+)  # fmt: skip
+def test_what_matters_loses_as_little_as_by_torch(kernels, fmt, dtype, rows, blocks, seed, spread):
+    columns, generator = blocks * fmt.block_weights, torch.Generator().manual_seed(seed)
+    weights = torch.randn(rows, columns, generator=generator).to(dtype)
+    importance = torch.randn(columns, generator=generator).mul(spread).exp()
+    one, three = (rounded(own, weights, fmt, importance) for own in kernels)
+    assert torch.equal(one, three)
+    by_torch = quantise_by_torch(fmt, weights, importance)
+    lost, theirs = (
+        ((dequantise(fmt, made, columns) - weights.float()).square() * importance).sum() for made in (one, by_torch)
+    )
+    assert lost <= theirs * 1.05 + 1e-30  # of a few rows: now the one is luckier, now the other
+
+
+def test_columns_that_count_alike_are_as_without_importance(kernels):
+    weights = torch.randn(4, 1280, generator=torch.Generator().manual_seed(0))
+    for fmt in BLOCKED:
+        alike = rounded(kernels[0], weights, fmt, torch.ones(1280))
+        same = (alike == rounded(kernels[0], weights, fmt)).float().mean()
+        assert same > 0.99  # sums of floats come out a little different
+
+
+def test_importance_of_other_columns_is_refused(kernels):
+    weights = torch.randn(2, 256)
+    for importance in (torch.ones(255), torch.ones(256).double()):
+        with pytest.raises(ValueError, match="importance of 256 columns"):
+            rounded(kernels[0], weights, FORMATS["Q4_0"], importance)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -55,7 +90,9 @@ def test_every_instruction_set_finds_the_same_bytes(kernels, variant, dtype, tmp
     weights[:, ::7] = 0
     for fmt in BLOCKED:
         for some in (weights, weights.abs()):
-            assert torch.equal(rounded(own, some.to(dtype), fmt), rounded(kernels[0], some.to(dtype), fmt))
+            for counts in (None, torch.rand(1024 + 256, generator=generator) + 0.01):
+                found, expected = (rounded(each, some.to(dtype), fmt, counts) for each in (own, kernels[0]))
+                assert torch.equal(found, expected)
     own.close()
 
 

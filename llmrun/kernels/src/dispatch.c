@@ -62,7 +62,7 @@ static const llmrun_kernels *kernels(void) {
 
 const llmrun_kernels *llmrun_kernels_here(void) { return kernels(); }
 
-int llmrun_abi(void) { return 6; }
+int llmrun_abi(void) { return 7; }
 
 const char *llmrun_variant(void) { return kernels()->name; }
 
@@ -159,11 +159,11 @@ int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const flo
     return 0;
 }
 
-int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, void *out) {
+int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, const float *importance, void *out) {
     if (!pool || !is_matrix(plain) || !is_plain(plain->format) || plain->format == LLMRUN_F8_E4M3 || !out) return -2;
     int block = llmrun_block_of(format).weights;
     if (block < 2 || plain->columns % block) return -2;
-    return kernels()->round(pool, plain, format, out);
+    return kernels()->round(pool, plain, format, importance, out);
 }
 
 static int is_attention(const llmrun_attention_job *job) {

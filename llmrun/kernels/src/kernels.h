@@ -29,7 +29,7 @@ typedef struct {
     llmrun_linear_function matmul_int; /* the same for any more */
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);
     void (*remainders)(const float *x, long columns, float *left); /* what int8 leaves of a token's activations */
-    int (*round)(llmrun_pool *, const llmrun_matrix *plain, int format, void *out);
+    int (*round)(llmrun_pool *, const llmrun_matrix *plain, int format, const float *importance, void *out);
     void (*rms_norm)(llmrun_pool *, const float *x, const float *weight, long tokens, long columns, float epsilon,
                      float *y);
     void (*gate)(float *gate, const float *up, long n); /* gate = silu(gate) * up */

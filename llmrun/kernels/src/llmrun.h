@@ -98,8 +98,10 @@ LLMRUN_API int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, flo
 /* One row to float, without scales that lie beside it, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
 LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
 /* The rows of an F32, F16 or BF16 matrix rounded to a format of integers, one after another, so that the squared error is
- * small; the same bytes with any CPU and any number of threads. 0: done, -2: bad arguments */
-LLMRUN_API int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, void *out);
+ * small, each column's times its `importance`, above 0 (NULL: 1); the same bytes with any CPU and any number of threads.
+ * 0: done, -2: bad arguments */
+LLMRUN_API int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, const float *importance,
+                            void *out);
 /* 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_attention(llmrun_pool *pool, const llmrun_attention_job *job);
 /* y[t, c] = weight[c] * x[t, c] / sqrt(epsilon + the mean of the squares of token t). 0: done, -2: bad arguments */
