@@ -101,8 +101,9 @@ class Engine:
         if draft_model:
             self._draft_host = draft_model.host
             self._draft_model = load(draft_model.spec, draft_model.plan, draft_model.host, {}, _unheard)
-        self._make_drafter = drafters(speculating, model, self._draft_model)
-        self._speculation = Speculation(self._forward, self._cache, shape_of(speculating, plan), self._emit)
+        shape = shape_of(speculating, plan)
+        self._make_drafter = drafters(speculating, model, self._draft_model, shape)
+        self._speculation = Speculation(self._forward, self._cache, shape, self._emit)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._prefill = PrefillProgress(0, 0, 0, 0)
         self._sampled_s = 0.0

@@ -138,6 +138,7 @@ class Kernels:
         counts = None if importance is None else importance.contiguous()
         if counts is not None and (counts.dtype != torch.float32 or counts.shape != (columns,) or not counts.is_cpu):
             raise ValueError(f"the importance of {columns} columns is not {counts.dtype} {tuple(counts.shape)}")
+        weight = weight.contiguous()
         matrix = _matrix(weight, fmt, columns, None)
         counted = None if counts is None else counts.data_ptr()
         if out.numel():

@@ -144,9 +144,11 @@ static int check_round(llmrun_pool *pool, int format, int plain, long rows, long
     long columns = blocks * block.weights, row_bytes = columns * from.bytes, out_bytes = blocks * block.bytes;
     uint8_t *weights = take_fenced((size_t)(rows * row_bytes)), *out = take_fenced((size_t)(rows * out_bytes));
     float *before = take((size_t)columns * sizeof *before), *after = take((size_t)columns * sizeof *after);
+    float *counts = (float *)take_fenced((size_t)columns * sizeof *counts), *importance = rows % 2 ? counts : NULL;
+    for (long c = 0; c < columns; c++) counts[c] = 1 + (float)(c % 3) / 4;
     fill(plain, weights, rows * columns, from.bytes);
     llmrun_matrix matrix = {plain, rows, columns, weights, row_bytes, NULL, 0, 0};
-    int wrong = llmrun_round(pool, &matrix, format, out) != 0;
+    int wrong = llmrun_round(pool, &matrix, format, importance, out) != 0;
     for (long r = 0; r < rows && !wrong; r++) {
         double lost = 0, all = 0;
         llmrun_dequantise(plain, weights + r * row_bytes, columns, before);
@@ -159,10 +161,11 @@ static int check_round(llmrun_pool *pool, int format, int plain, long rows, long
     }
     /* any bits, NaN and infinity among them: only that it ends */
     for (long i = 0; i < rows * row_bytes; i++) weights[i] = (uint8_t)random_bits();
-    llmrun_round(pool, &matrix, format, out);
+    llmrun_round(pool, &matrix, format, importance, out);
     if (wrong) printf("wrong: %d rounded to %d, %ld x %ld\n", plain, format, rows, columns);
     give_fenced(weights, (size_t)(rows * row_bytes));
     give_fenced(out, (size_t)(rows * out_bytes));
+    give_fenced((uint8_t *)counts, (size_t)columns * sizeof *counts);
     free(before), free(after);
     return wrong;
 }
@@ -345,7 +348,7 @@ int main(void) {
         llmrun_pool_free(pool);
     }
     llmrun_matrix none = {LLMRUN_Q4_0, 1, 33, &checks, 18, NULL, 0, 0};
-    wrong |= llmrun_round(NULL, &none, LLMRUN_Q8_0, &checks) != -2;
+    wrong |= llmrun_round(NULL, &none, LLMRUN_Q8_0, NULL, &checks) != -2;
     wrong |= llmrun_linear(NULL, &none, NULL, 1, NULL) != -2;
     printf("%s: %d checks, %s\n", llmrun_variant(), checks, wrong ? "wrong" : "right");
     return wrong;

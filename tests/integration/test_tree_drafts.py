@@ -92,5 +92,5 @@ def test_where_wide_passes_are_dear_drafts_are_chains(folder: Path) -> None:
         for dear in (False, True):
             drafter = tree_drafter(forward, cache, sampler())
             for wide in (False, True):
-                drafter._pass_s[wide].extend([0.1 + 0.2 * (wide and dear)] * 5)
+                drafter._step_s[wide].extend([0.1 + 0.9 * (wide and dear)] * 5)
             assert (drafter.draft(tokens, 5).parents is None) == dear

@@ -17,7 +17,9 @@ from llmrun.planner.plan import Plan
 from llmrun.settings import NGRAM, Speculating
 
 
-def drafters(asked: Speculating, model: LoadedModel, draft_model: LoadedModel | None) -> MakeDrafter | None:
+def drafters(
+    asked: Speculating, model: LoadedModel, draft_model: LoadedModel | None, shape: Shape
+) -> MakeDrafter | None:
     """What makes the drafter of each answer of ``model``; ``None`` where there is to be none."""
     if _most(asked, model.plan) < 1:
         return None
@@ -35,6 +37,7 @@ def drafters(asked: Speculating, model: LoadedModel, draft_model: LoadedModel | 
         tree_tokens=_most(asked, model.plan),
         sharpness=Sharpness(),  # what these learn lasts from answer to answer
         first_guesses=FirstGuesses(),
+        expected_s=shape.expected_s,
     )
 
 

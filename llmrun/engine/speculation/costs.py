@@ -74,6 +74,11 @@ class Costs:
         """To draft a token; once ``known``."""
         return median_low(self._guess_s) if self._guess_s else self._prior.draft_share * self._passes()[1][0]
 
+    @property
+    def wide_s(self) -> float:
+        """The widest pass so far; once ``known``."""
+        return self._passes()[1][-1]
+
     def seconds(self, most: int) -> list[float]:
         """To draft k tokens and to verify them, for k from 0 to ``most``; once ``known``."""
         widths, least = self._passes()

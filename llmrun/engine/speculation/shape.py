@@ -130,6 +130,10 @@ class Shape:
         best = best_of(allowed)
         return 1 if best == 0 and 1 in allowed and self._idle >= self._wait else best
 
+    def expected_s(self) -> tuple[float, float]:
+        """Seconds of a guess and of a pass over a draft, once one of either is known or expected."""
+        return self._costs.guess_s, self._costs.wide_s
+
     def most_doubt(self) -> float:
         """Of a draft: behind it another guess costs more than it is likely to give; of one that is a trial, any."""
         if not self._costs.known:

@@ -163,6 +163,7 @@ int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, cons
     if (!pool || !is_matrix(plain) || !is_plain(plain->format) || plain->format == LLMRUN_F8_E4M3 || !out) return -2;
     int block = llmrun_block_of(format).weights;
     if (block < 2 || plain->columns % block) return -2;
+    if (plain->row_bytes != plain->columns * llmrun_block_of(plain->format).bytes) return -2;
     return kernels()->round(pool, plain, format, importance, out);
 }
 
