@@ -111,15 +111,21 @@ def check(engine: Engine, text: Text) -> Iterator[Miss]:
 
 
 def logits_before(engine: Engine, text: Text) -> Iterator[torch.Tensor]:
-    """Logits ``(V,)`` where each token from ``since`` on was chosen: a pass up to there, and one over the rest."""
+    """Logits ``(V,)`` where each token from ``since`` on was chosen.
+
+    The prompt goes in at once, the answer in passes of as many tokens as are computed with like one.
+    """
     import torch
 
-    given, rest = [*text.prompt_ids, *text.token_ids[: text.since]], text.token_ids[text.since : -1]
-    step = engine.plan.workload.prefill_chunk_tokens
+    from llmrun.kernels.multiply import FEW_TOKENS
+
+    prompt, answer = text.prompt_ids, text.token_ids[:-1]
     with torch.inference_mode():
-        yield engine._forward.prefill(given[engine._cache.reuse(given) :])
-        for begin in range(0, len(rest), step):
-            yield from engine._forward.verify(rest[begin : begin + step])
+        engine._cache.rewind(0)
+        found = [engine._forward.prefill(prompt)]
+        for begin in range(0, len(answer), FEW_TOKENS):
+            found += engine._forward.verify(answer[begin : begin + FEW_TOKENS])
+    yield from found[text.since :]
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -117,7 +117,7 @@ AUTO, OFF, SELF, NGRAM = "auto", "off", "self", "ngram"
 SPECULATE_WORDS = (AUTO, OFF, SELF, NGRAM)
 
 DEFAULT_DRAFT_TOKENS = 31
-"""A pass over them, and the token before them, still takes less than reading weights from a disk does."""
+"""With the token before them 32, the most that the CPU multiplies by plain weights as they lie in one go."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ from llmrun.kernels.linear import Kernels, Product
 from llmrun.kernels.reference import PLAIN_DTYPES, dequantise
 from llmrun.kernels.scales import Scales
 
-FEW_TOKENS = 16
-"""Up to here the kernels read plain weights once for each 8 of them; above, oneDNN's product of tiles is faster."""
+FEW_TOKENS = 32
+"""Up to here the kernels read plain weights once for each 8 of them; above, oneDNN's product of tiles is faster.
+
+It rounds states to bf16, so that what a draft is checked with and a token alone would differ: a draft has no more.
+"""
 
 FEW_TOKENS_F8 = 32
 """The same of 8-bit floats, which take longer to be made floats."""

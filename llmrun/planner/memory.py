@@ -45,7 +45,7 @@ ROUNDING_BYTES = 4 * MIB
 DRAFT_COPIES = 3
 """Of one number for each drafted token and entry of the vocabulary (engine/speculation/)."""
 
-FEW_TOKENS, TILE_BYTES, BF16_TILE_BYTES = 16, 8 * MIB, 32 * MIB
+FEW_TOKENS, TILE_BYTES, BF16_TILE_BYTES = 32, 8 * MIB, 32 * MIB
 """More tokens than these meet tiles: of weights that are made floats, and of bf16 weights (kernels/multiply.py)."""
 
 CUDA_CONTEXT_BYTES = 600 * MIB
