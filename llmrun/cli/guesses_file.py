@@ -18,20 +18,15 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-PRIOR_GUESSES = 50
-"""So many weighs what is taken of a model of which nothing is known."""
-
 MOST_GUESSES = 2000
 """Older ones fade."""
 
 
 def known_acceptance(spec: ModelSpec, draft_model: ModelSpec | None = None) -> float:
     """The share of guesses that are taken to be right, by what was seen; without a model, of substitutes."""
-    from llmrun.planner.drafting import ACCEPTANCE, MODEL_ACCEPTANCE
+    from llmrun.planner.drafting import ACCEPTANCE, MODEL_ACCEPTANCE, seen_acceptance
 
-    right, tried = _read(_path(spec, draft_model))
-    prior = MODEL_ACCEPTANCE if draft_model else ACCEPTANCE
-    return (right + PRIOR_GUESSES * prior) / (tried + PRIOR_GUESSES)
+    return seen_acceptance(MODEL_ACCEPTANCE if draft_model else ACCEPTANCE, *_read(_path(spec, draft_model)))
 
 
 def keep_guesses(spec: ModelSpec, right: int, tried: int, draft_model: ModelSpec | None = None) -> None:

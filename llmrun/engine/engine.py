@@ -302,7 +302,7 @@ class Engine:
 
     def _expect(self, accepted: Accepted, new_tokens: int, *, first: bool) -> None:
         if self._expectation:
-            self._emit(self._expectation.of(accepted, new_tokens, first=first))
+            self._emit(self._expectation.of(accepted, new_tokens, first=first, guesses=self.guesses))
 
     def _emit(self, event: Event) -> None:
         self._relay.put(event)

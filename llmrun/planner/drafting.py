@@ -26,14 +26,19 @@ from llmrun.settings import Precision, Workload
 SUBSTITUTE = "q4"
 """The format of substitutes, as ``--format`` has it."""
 
-ACCEPTANCE = 0.8
-"""Of guesses in that format, before any were seen of a model: 5 tokens from a pass with 16, as small models have."""
+ACCEPTANCE = 0.85
+"""Of places guessed at in that format, before any were seen of a model: 6 tokens from a pass, fewer than small models
+give (`benchmarks/speculation.py`).
+"""
 
 MODEL_ACCEPTANCE = 0.7
 """Of guesses by a small model for a large one of its family, before any were seen of the two."""
 
 MOST_ACCEPTANCE = 0.98
 """What is seen of a short text is no promise."""
+
+PRIOR_GUESSES = 50
+"""So many weighs what was taken before anything was seen."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class Guesses:
     acceptance: float = ACCEPTANCE
     plain_tpot_s: float | None = None  # of the best plan without
     small: Small | None = None  # guesses; ``None``: substitutes do
+
+
+def seen_acceptance(before: float, right: float, tried: float) -> float:
+    """The share that is taken to be right after so many of so many were, and ``before`` was taken."""
+    return (right + PRIOR_GUESSES * before) / (tried + PRIOR_GUESSES)
 
 
 def lengths_to(most: int) -> tuple[int, ...]:

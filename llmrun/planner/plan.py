@@ -170,6 +170,14 @@ class Drafting:
         """Passes in which substitutes are made, so much of them in each that reading the weights takes as long."""
         return max(1, ceil(self.making_s / self.verify_s)) if self.verify_s > 0 else 1
 
+    def first_tpot_s(self, tpot_s: float, tokens: int) -> float:
+        """Of ``tokens`` that begin with the passes in which substitutes are made, each of which gives one."""
+        if not self.making_s:
+            return tpot_s
+        making_tokens = min(tokens, self.making_passes)
+        making_s = making_tokens * max(self.alone_s, self.making_s / self.making_passes)
+        return (making_s + (tokens - making_tokens) * tpot_s) / tokens
+
 
 @dataclass(frozen=True)
 class Prediction:

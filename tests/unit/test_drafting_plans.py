@@ -9,7 +9,9 @@ from made_problem import any_candidates, draw_problem, every_candidate
 from tiny_spec import model
 
 from llmrun.checkpoint.kept import kept_model, kept_unit
+from llmrun.engine.expectation import Expectation
 from llmrun.errors import PlanError, UsageError
+from llmrun.events import Accepted
 from llmrun.planner.certificate.bound import lower_bound
 from llmrun.planner.check_plan import check_plan
 from llmrun.planner.choices import to_placements
@@ -60,6 +62,27 @@ def test_it_is_faster_by_what_a_pass_gives():
     busy = {one.resource: one.busy_s for one in plan.prediction.busy}
     assert max(busy.values()) <= plan.prediction.tpot_s * 1.001
     assert plan.prediction.bytes_per_token[DISK] < plain.prediction.bytes_per_token[DISK] / 2
+
+
+def test_an_answer_in_which_copies_are_made_takes_longer():
+    found = Drafting(4, 0.8, draft_s=1.0, pass_s=3.0, making_s=5.0, alone_s=1.5)
+    assert found.making_passes == 3
+    assert found.first_tpot_s(0.5, 10) == pytest.approx((5.0 + 7 * 0.5) / 10)
+    assert found.first_tpot_s(0.5, 2) == pytest.approx(5.0 / 3)
+    assert replace(found, alone_s=2.0).first_tpot_s(0.5, 10) == pytest.approx((6.0 + 7 * 0.5) / 10)
+    assert replace(found, making_s=0.0).first_tpot_s(0.5, 10) == 0.5  # of another model
+
+
+def test_what_is_expected_follows_what_was_seen():
+    told = Expectation(SPEC, planned(), SPEEDS, 0.0)
+
+    def of(guesses, *, first=False):
+        return told.of(Accepted(0.0, 64, 0), 200, first=first, guesses=guesses)
+
+    later, good, bad = of((0, 0)), of((98, 100)), of((50, 100))
+    assert good.tokens_per_pass > later.tokens_per_pass > bad.tokens_per_pass
+    assert good.tpot_s < later.tpot_s < bad.tpot_s
+    assert of((0, 0), first=True).tpot_s > later.tpot_s
 
 
 def test_no_length_would_be_faster():
