@@ -11,10 +11,10 @@ Each process answers ``--together`` prompts (default 1: as `llmrun chat -p` does
 before), the processes of the two ways one after the other, the first of each pair in turns; the samples are written
 after each prompt. Shown for each: tokens a pass, the share of guesses that were right, decode tok/s of both and their
 ratio, and whether the tokens are the same. From the first difference on, or from where the answer without drafts ends,
-the model without drafts gets prompt and answer, 32 tokens at once: each token has to be the likeliest. Where it is not, the
-gap to the likeliest is shown (at the first difference, to the token of the answer without drafts): a near-tie is a step
-of bf16 there or less, 2^-8 to 2^-7 of the largest logit. The prompts of random words show what text costs that is hard
-to guess.
+the model without drafts gets prompt and answer, 32 tokens at once: each token has to be the likeliest. Where it is not,
+the gap to the likeliest is shown (at the first difference, to the token of the answer without drafts): a near-tie is a
+step of bf16 there or less, 2^-8 to 2^-7 of the largest logit. The prompts of random words show what text costs that is
+hard to guess.
 
 Peers answer the first ``--peer-prompts`` of each kind but random words, some tokens of each, on a machine of the same
 memory: see peers.py. llama.cpp's own `convert_hf_to_gguf.py MODEL --outtype bf16 --outfile MODEL-bf16.gguf` makes the
