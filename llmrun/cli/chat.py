@@ -184,7 +184,7 @@ def _answer_once(settings: ChatSettings, prompt: str, start: Start) -> None:
 def _talk(settings: ChatSettings, start: Start) -> None:
     import platformdirs
 
-    from llmrun.tui.about import about_text, placement_text
+    from llmrun.tui.about import about_text, drafts_text, placement_text
     from llmrun.tui.answer import Answer
     from llmrun.tui.chat import chat_loop, note_to_stderr, terminal_reader
     from llmrun.tui.commands import Talk
@@ -196,7 +196,9 @@ def _talk(settings: ChatSettings, start: Start) -> None:
         read_message = terminal_reader(platformdirs.user_state_path("llmrun") / "history")
         line.erase()
         note = note_to_stderr()
-        note(f"{running.spec.name}: {placement_text(running.spec, running.plan)}. /help lists the commands.")
+        drafts = drafts_text(running.spec, running.plan)
+        where = placement_text(running.spec, running.plan) + (f", drafts {drafts}" if drafts else "")
+        note(f"{running.spec.name}: {where}. /help lists the commands.")
         talk = Talk(
             _session(settings, running),
             about_text(running.spec, running.plan),

@@ -27,11 +27,15 @@ def about_text(spec: ModelSpec, plan: Plan) -> str:
 
 
 def placement_text(spec: ModelSpec, plan: Plan) -> str:
-    """How many of the bytes live on each tier: ``1.8 GiB in cpu, 6.2 GiB read from disk for every token``."""
+    """How many of the bytes live on each tier: ``1.8 GiB in RAM, 6.2 GiB read from disk for every token``.
+
+    With drafts for every pass, which gives several.
+    """
     totals: dict[str, int] = {}
     for placement in plan.placements:
         totals[placement.home] = totals.get(placement.home, 0) + placed_bytes(spec, placement)
-    words = {DISK: "read from disk for every token", CPU: "in RAM"}
+    each = "pass" if drafts_text(spec, plan) else "token"
+    words = {DISK: f"read from disk for every {each}", CPU: "in RAM"}
     if plan.kept_formats:
         words[CPU] += f" ({' and '.join(plan.kept_formats)})"
     return ", ".join(

@@ -23,6 +23,7 @@ from llmrun.planner.plan_file import plan_from_json, plan_to_json
 from llmrun.planner.predict import predict_plan
 from llmrun.planner.problem import Objective
 from llmrun.settings import AUTO, LOSSLESS, NGRAM, OFF, SELF, Budget, Precision, Quality, Speculating, Workload
+from llmrun.tui.about import drafts_text, placement_text
 from llmrun.units import GIB, MIB
 
 SPEC = model([100 * MIB] * 12, columns=256)
@@ -200,3 +201,11 @@ def test_a_run_with_other_drafts_is_not_promised_these():
     assert again.tpot_s == pytest.approx(plan.prediction.tpot_s)
     off = predict_plan(SPEC, plan.speculating_as(Speculating(OFF)), SPEEDS, plan.workload)
     assert off.tpot_s > again.tpot_s
+
+
+def test_people_are_told_what_a_pass_reads_and_what_drafts():
+    plain, plan = planned(how=Speculating(OFF)), planned()
+    assert "read from disk for every token" in placement_text(SPEC, plain)
+    assert "read from disk for every pass" in placement_text(SPEC, plan)
+    assert drafts_text(SPEC, plan).startswith(f"by {len(plan.substitutes)} units copied in q4, ")
+    assert not drafts_text(SPEC, plain)
