@@ -49,7 +49,7 @@ def column_importance(
         CheckpointError: ``unsupported-architecture``, ``truncated-shard``.
     """
     source = _OneUnit(spec)
-    skeleton = build_skeleton(spec, source, trust_remote_code=trust_remote_code)
+    skeleton = build_skeleton(spec, source, trust_remote_code=trust_remote_code, own_modules=False)
     with source.acquire("rest") as rest:
         skeleton.bind_rest(rest)
     squares = MeanSquares()

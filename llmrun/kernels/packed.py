@@ -64,9 +64,12 @@ def plain_weight(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def product_of(weight: torch.Tensor) -> Product | None:
-    """By a matrix as the kernels multiply; its rows that lie in pairs stay so. ``None``: they do not."""
+    """By a matrix as the kernels multiply; its rows that lie in pairs stay so. ``None``: they do not.
+
+    Nor do they by one that is told what it meets, which is the model's own code's to say.
+    """
     if isinstance(weight, PackedWeight):
-        return weight.times.product()
+        return None if weight.meets else weight.times.product()
     if weight.dtype is not torch.float32 or not weight.is_cpu or not weight.is_contiguous():
         return None
     return Multiplication(weight.detach().view(torch.uint8), weight_format("F32"), weight.shape[1]).product()

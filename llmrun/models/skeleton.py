@@ -49,8 +49,12 @@ class Skeleton:
         self.model.load_state_dict({p: weights[n] for p, n in self.rest.items()}, assign=True, strict=False)
 
 
-def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: bool = False) -> Skeleton:
+def build_skeleton(
+    spec: ModelSpec, source: WeightSource, *, trust_remote_code: bool = False, own_modules: bool = True
+) -> Skeleton:
     """The model of ``spec``, its units taking their weights from ``source``.
+
+    ``own_modules``: whether those of llmrun, which call no matrix by itself, may stand for some of the model's.
 
     Raises:
         CheckpointError: ``unsupported-architecture``, where this transformers has no such model or keeps its weights in
@@ -59,7 +63,7 @@ def build_skeleton(spec: ModelSpec, source: WeightSource, *, trust_remote_code: 
     model = _meta_model(spec, trust_remote_code=trust_remote_code)
     _materialise_buffers(model)
     use_grouped_attention(model)
-    if source.only_cpu:
+    if own_modules and source.only_cpu:
         use_own_modules(model)
     gate = Gate()
     parameters = _parameters(spec, model)

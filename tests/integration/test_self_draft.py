@@ -143,7 +143,7 @@ def test_copies_are_made_in_as_many_passes_as_hide_it(folder: Path) -> None:
 
 def test_copies_go_by_what_the_prompt_met(folder: Path) -> None:
     spec = read_spec(folder)
-    long, short = [number % 50 for number in range(40)], [number % 50 for number in range(12)]
+    long, short = [number % 50 for number in range(24)], [number % 50 for number in range(12)]
     importance = column_importance(spec, long, done=lambda unit: None)
     weights = {tensor.name: tensor for unit in spec.units for tensor in unit.tensors}
     workload = replace(WORKLOAD, prefill_chunk_tokens=64)
@@ -164,7 +164,7 @@ def test_copies_go_by_what_the_prompt_met(folder: Path) -> None:
                     made = kept._memory[unit][view.buffer_offset :][: view.nbytes]
                     same = [float((made == each.flatten()).float().mean()) for each in (alike, weighted)]
                     if prompt is long and unit != "head":
-                        assert same[1] > max(0.97, same[0])
+                        assert same[1] > max(0.95, same[0] + 0.02)
                     else:  # of a few tokens nothing is concluded
                         assert same[0] == 1
 
