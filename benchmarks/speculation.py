@@ -139,7 +139,7 @@ def measure(
 ) -> list[Measured]:
     """What was measured before, and after it the other prompts, each kept when it is whole."""
     found = list(before)
-    if args.machine or args.disk:
+    if len(found) < len(asked) and (args.machine or args.disk):
         measure_machine(Limits(args.machine, args.disk), model_folder(args.model))
     while len(found) < len(asked):
         block = asked[len(found) : len(found) + args.together]

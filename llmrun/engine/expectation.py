@@ -54,16 +54,12 @@ class Expectation:
         return Expected(
             at_s=time.monotonic(),
             ttft_s=prediction.ttft_s if first else prediction.warm_ttft_s,
-            tpot_s=self._tpot_s(prediction, workload.new_tokens - 1, first=first),
+            tpot_s=_tpot_s(prediction, workload.new_tokens - 1, first=first),
             read_bytes_per_token=self._moved(prediction),
             peak_bytes=prediction.peak_bytes,
             tokens_per_pass=drafting.tokens_per_pass if drafting else None,
             plain_tpot_s=drafting.plain_tpot_s if drafting else None,
         )
-
-    def _tpot_s(self, prediction: Prediction, tokens: int, *, first: bool) -> float:
-        drafting = prediction.drafting
-        return drafting.first_tpot_s(prediction.tpot_s, tokens) if drafting and first else prediction.tpot_s
 
     def _moved(self, prediction: Prediction) -> dict[str, int]:
         """What is read from disk, and from RAM to the GPUs; what stays where it is computed does not move."""
@@ -73,6 +69,11 @@ class Expectation:
             if is_gpu(placement.device) and not placement.resident
         )
         return {DISK: prediction.bytes_per_token.get(DISK, 0)} | ({CPU: copied} if copied else {})
+
+
+def _tpot_s(prediction: Prediction, tokens: int, *, first: bool) -> float:
+    drafting = prediction.drafting
+    return drafting.first_tpot_s(prediction.tpot_s, tokens) if drafting and first else prediction.tpot_s
 
 
 def _having_seen(plan: Plan, right: int, tried: int) -> Plan:

@@ -17,11 +17,9 @@ from llmrun.kernels.scales import Scales
 FEW_TOKENS = 32
 """Up to here the kernels read plain weights once for each 8 of them; above, oneDNN's product of tiles is faster.
 
-It rounds states to bf16, so that what a draft is checked with and a token alone would differ: a draft has no more.
+It rounds states to bf16, so that a token alone and many together differ: by default a draft has no more
+(``settings.DEFAULT_DRAFT_TOKENS`` and the token before it).
 """
-
-FEW_TOKENS_F8 = 32
-"""The same of 8-bit floats, which take longer to be made floats."""
 
 BF16_TILE_BYTES = 32 << 20
 """Of weights that are multiplied by at a time in bf16: oneDNN may copy, and keep, as many as it is given."""
@@ -74,8 +72,7 @@ class Multiplication:
     ) -> None:
         self._weight = packed, fmt, columns, scales
         self._fine = fine
-        few = FEW_TOKENS_F8 if fmt.name == "F8_E4M3" else FEW_TOKENS
-        self._most = few * columns if fmt.is_plain else sys.maxsize  # numbers that the kernels take at once
+        self._most = FEW_TOKENS * columns if fmt.is_plain else sys.maxsize  # numbers that the kernels take at once
         self._threads = 0
         self._own: Product | None = None
 

@@ -268,8 +268,10 @@ class Residency:
         if waited_s > STALL_S:
             self._emit(Stall(time.monotonic(), unit, waited_s))
         there = self._host.layout(unit)
-        meets = self._substitutes.meets(unit) if self._prefill else None
-        if not self._prefill:
+        meets = None
+        if self._prefill:
+            meets = self._substitutes.meets(unit)
+        else:
             self._substitutes.make(unit, memory, there)
         if self._placements[unit].kept:
             memory, there = self._kept.keep(unit, memory, there)

@@ -9,6 +9,8 @@ from llmrun.kernels.attend import attend_one
 from llmrun.kernels.multiply import FEW_TOKENS, kernels, multiply, numbers
 from llmrun.kernels.packed import PackedWeight, as_scales, as_weight, in_halves, plain_weight
 from llmrun.kernels.reference import PLAIN_DTYPES
+from llmrun.planner import memory
+from llmrun.settings import DEFAULT_DRAFT_TOKENS
 
 ROWS, COLUMNS = 24, 256
 
@@ -123,6 +125,10 @@ def test_many_tokens_are_rounded_for_bf16_alone(dtype, most):
     product = multiply(states, packed.view(torch.uint8), FORMATS[name], COLUMNS)
     error = (product - exact).norm() / exact.norm()
     assert most / 100 < error < most
+
+
+def test_a_draft_is_computed_with_as_one_token_is():
+    assert DEFAULT_DRAFT_TOKENS + 1 == FEW_TOKENS == memory.FEW_TOKENS
 
 
 def test_threads_share_their_kernels():

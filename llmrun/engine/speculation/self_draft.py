@@ -34,7 +34,8 @@ class SelfDrafter:
         sampler: chooses the tokens of the answer.
         tree_tokens: of a tree at the most; drafts may be trees where this is above 1 and the cache branches.
         first_guesses: says whether they are trees; learns from what came of all drafts.
-        expected_s: seconds of a guess and of a pass that verifies, as they are known from elsewhere.
+        expected_s: seconds of a guess and of a pass that verifies, as they are known from elsewhere; by default
+            guesses cost nothing.
         least: no token of a tree is right with less chance.
         sharpness: of the trees; learns from them.
     """

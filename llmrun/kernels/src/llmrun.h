@@ -98,8 +98,8 @@ LLMRUN_API int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, flo
 /* One row to float, without scales that lie beside it, exactly as ggml's reference has it. 0: done, -2: no such format, or columns that do not divide */
 LLMRUN_API int llmrun_dequantise(int format, const void *row, long columns, float *out);
 /* The rows of an F32, F16 or BF16 matrix, which lie one after another, rounded to a format of integers so that the squared
- * error is small, each column's times its `importance`, above 0 (NULL: 1); the same bytes with any CPU and any number of threads.
- * 0: done, -2: bad arguments */
+ * error is small, each column's times its `importance`, above 0 (NULL: 1); the same bytes with any CPU and any number of
+ * threads. 0: done, -2: bad arguments */
 LLMRUN_API int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, const float *importance,
                             void *out);
 /* 0: done, -1: no memory, -2: bad arguments */
