@@ -97,66 +97,22 @@ int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, float *out) {
     return kernels()->floats(pool, &scaled, out);
 }
 
-int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
+static int multiply(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, int fine, float *y) {
     if (!pool || !is_matrix(weight) || !x || !y || tokens < 1) return -2;
     const llmrun_kernels *table = kernels();
     if (is_plain(weight->format)) {
         llmrun_matrix scaled = with_scales(weight);
         return table->rows_float(pool, &scaled, x, tokens, y);
     }
-    return (tokens <= LLMRUN_FEW ? table->rows_int : table->matmul_int)(pool, weight, x, tokens, y);
+    return (tokens <= LLMRUN_FEW ? table->rows_int : table->matmul_int)(pool, weight, x, tokens, fine, y);
 }
 
-enum { FINE_TOKENS = 64 }; /* of a pass: bounds the memory for the doubled activations */
-
-typedef struct {
-    const llmrun_kernels *table;
-    const float *x;
-    float *both; /* tokens, then what is left of them */
-    long tokens, columns, rows;
-    const float *products; /* of both, (2 * tokens, rows) */
-    float *y;
-} fine_job;
-
-static void split_part(void *context, long token, int thread) {
-    const fine_job *job = context;
-    size_t row = (size_t)job->columns;
-    (void)thread;
-    memcpy(job->both + (size_t)token * row, job->x + (size_t)token * row, row * sizeof(float));
-    job->table->remainders(job->x + (size_t)token * row, job->columns,
-                           job->both + (size_t)(job->tokens + token) * row);
-}
-
-static void add_part(void *context, long token, int thread) {
-    const fine_job *job = context;
-    const float *first = job->products + token * job->rows, *second = first + job->tokens * job->rows;
-    float *y = job->y + token * job->rows;
-    (void)thread;
-    for (long r = 0; r < job->rows; r++) y[r] = first[r] + second[r];
-}
-
-static int fine_pass(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
-    size_t taken = 2 * (size_t)tokens * (size_t)weight->columns, given = (size_t)tokens * (size_t)weight->rows;
-    float *memory = llmrun_pool_outer(pool, (taken + 2 * given) * sizeof(float));
-    if (!memory) return -1;
-    float *products = memory + taken;
-    fine_job job = {kernels(), x, memory, tokens, weight->columns, weight->rows, products, y};
-    llmrun_pool_run(pool, split_part, &job, tokens);
-    int status = llmrun_linear(pool, weight, memory, 2 * tokens, products);
-    if (status) return status;
-    llmrun_pool_run(pool, add_part, &job, tokens);
-    return 0;
+int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
+    return multiply(pool, weight, x, tokens, 0, y);
 }
 
 int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y) {
-    if (!pool || !is_matrix(weight) || !x || !y || tokens < 1) return -2;
-    if (is_plain(weight->format)) return llmrun_linear(pool, weight, x, tokens, y);
-    for (long t = 0; t < tokens; t += FINE_TOKENS) {
-        long n = tokens - t < FINE_TOKENS ? tokens - t : FINE_TOKENS;
-        int status = fine_pass(pool, weight, x + t * weight->columns, n, y + t * weight->rows);
-        if (status) return status;
-    }
-    return 0;
+    return multiply(pool, weight, x, tokens, 1, y);
 }
 
 int llmrun_round(llmrun_pool *pool, const llmrun_matrix *plain, int format, const float *importance, void *out) {

@@ -6,6 +6,8 @@
 
 /* As llmrun_linear, which has checked the arguments. */
 typedef int (*llmrun_linear_function)(llmrun_pool *, const llmrun_matrix *, const float *x, long tokens, float *y);
+/* As llmrun_linear_fine where `fine` is not 0. */
+typedef int (*llmrun_int_function)(llmrun_pool *, const llmrun_matrix *, const float *x, long tokens, int fine, float *y);
 
 /* What a product gave as queries, keys or values, and where it goes: normed and turned if need be, in a cache's format. */
 typedef struct {
@@ -25,10 +27,9 @@ typedef struct {
     const char *name;
     llmrun_linear_function rows_float; /* F32, F16, BF16, F8_E4M3 (with scales); any tokens */
     int (*floats)(llmrun_pool *, const llmrun_matrix *, float *out); /* the same formats */
-    llmrun_linear_function rows_int;   /* blocks of integers; up to LLMRUN_FEW tokens */
-    llmrun_linear_function matmul_int; /* the same for any more */
+    llmrun_int_function rows_int;      /* blocks of integers; up to LLMRUN_FEW tokens */
+    llmrun_int_function matmul_int;    /* the same for any more */
     int (*attention)(llmrun_pool *, const llmrun_attention_job *);
-    void (*remainders)(const float *x, long columns, float *left); /* what int8 leaves of a token's activations */
     int (*round)(llmrun_pool *, const llmrun_matrix *plain, int format, const float *importance, void *out);
     void (*rms_norm)(llmrun_pool *, const float *x, const float *weight, long tokens, long columns, float epsilon,
                      float *y);

@@ -78,7 +78,7 @@ typedef struct {
     float scale;
 } llmrun_attention_block;
 
-LLMRUN_API int llmrun_abi(void); /* 6 */
+LLMRUN_API int llmrun_abi(void); /* 7 */
 /* "avx512", "avx2", "neon" or "portable": the best that this CPU has; the environment's LLMRUN_KERNELS names a lesser */
 LLMRUN_API const char *llmrun_variant(void);
 
@@ -90,8 +90,8 @@ LLMRUN_API int llmrun_pool_threads(const llmrun_pool *pool);
 LLMRUN_API int llmrun_supports(int format); /* 1 where llmrun_linear multiplies by it */
 /* y[t * rows + r] = sum over c of W[r, c] * x[t * columns + c], tokens >= 1. 0: done, -1: no memory, -2: bad arguments */
 LLMRUN_API int llmrun_linear(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
-/* The same with 16 bits of every activation, where llmrun_linear takes 8 (formats of integers): a second product with
- * what rounding left of them, in the same pass over the weights. */
+/* The same with 16 bits of every activation, where llmrun_linear takes 8 (formats of integers): of bytes, two products
+ * in the same pass over the weights. */
 LLMRUN_API int llmrun_linear_fine(llmrun_pool *pool, const llmrun_matrix *weight, const float *x, long tokens, float *y);
 /* out[r * columns + c] = W[r, c], its scale applied: F32, F16, BF16, F8_E4M3. 0: done, -2: bad arguments */
 LLMRUN_API int llmrun_floats(llmrun_pool *pool, const llmrun_matrix *weight, float *out);

@@ -4,6 +4,8 @@ enum { PANEL = 16, TILE_TOKENS = 4, BYTES_OFFSET = 0 };
 typedef __m256i vs;
 
 static inline vs vs_set(int32_t value) { return _mm256_set1_epi32(value); }
+static inline vs vs_add(vs a, vs b) { return _mm256_add_epi32(a, b); }
+static inline vs vs_times_256(vs a) { return _mm256_slli_epi32(a, 8); }
 static inline vf vf_of_vs(vs a) { return _mm256_cvtepi32_ps(a); }
 
 /* Pairs of products in 16 bits. Unsigned weights are at most 63, so that even two of these pairs added stay below

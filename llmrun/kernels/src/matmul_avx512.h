@@ -4,6 +4,8 @@ enum { PANEL = 32, TILE_TOKENS = 6, BYTES_OFFSET = 128 };
 typedef __m512i vs;
 
 static inline vs vs_set(int32_t value) { return _mm512_set1_epi32(value); }
+static inline vs vs_add(vs a, vs b) { return _mm512_add_epi32(a, b); }
+static inline vs vs_times_256(vs a) { return _mm512_slli_epi32(a, 8); }
 static inline vf vf_of_vs(vs a) { return _mm512_cvtepi32_ps(a); }
 
 /* sum += the products of four unsigned bytes in each word of weights with the four of x */

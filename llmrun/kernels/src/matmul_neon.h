@@ -4,6 +4,8 @@ enum { PANEL = 16, TILE_TOKENS = 4, BYTES_OFFSET = 0 };
 typedef int32x4_t vs;
 
 static inline vs vs_set(int32_t value) { return vdupq_n_s32(value); }
+static inline vs vs_add(vs a, vs b) { return vaddq_s32(a, b); }
+static inline vs vs_times_256(vs a) { return vshlq_n_s32(a, 8); }
 static inline vf vf_of_vs(vs a) { return vcvtq_f32_s32(a); }
 
 /* sum += the products of 16 columns: four words of weights of each row, PANEL words apart. Unsigned weights are at

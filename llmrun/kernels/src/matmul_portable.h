@@ -4,6 +4,8 @@ enum { PANEL = 16, TILE_TOKENS = 1, BYTES_OFFSET = 0 };
 typedef int32_t vs __attribute__((vector_size(16)));
 
 static inline vs vs_set(int32_t value) { return (vs){value, value, value, value}; }
+static inline vs vs_add(vs a, vs b) { return a + b; }
+static inline vs vs_times_256(vs a) { return a * 256; }
 static inline vf vf_of_vs(vs a) { return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]}; }
 
 /* sum += the products of 16 columns: four words of weights of each row, PANEL words apart; any byte is a signed one */

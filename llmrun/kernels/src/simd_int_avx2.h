@@ -3,11 +3,19 @@
 
 typedef __m256i vb; /* bytes */
 typedef __m256i vi; /* int32 */
+typedef __m128 vg;  /* a float for each group, and zeros */
 
 enum { SIGNED_OFFSET = 0 };
 
+/* What a step's blocks are taken from: here where they begin. */
+typedef const uint8_t *step_blocks;
+ALWAYS_INLINE step_blocks blocks_at(const uint8_t *at, int stride) {
+    (void)stride;
+    return at;
+}
+
 /* Sixteen bytes of each of two blocks of `stride` bytes. */
-static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vb vb_gather(step_blocks block, int stride, int offset) {
     const uint8_t *at = block + offset;
     return _mm256_inserti128_si256(_mm256_castsi128_si256(sixteen(at)), sixteen(at + stride), 1);
 }
@@ -30,7 +38,7 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     return _mm256_srlv_epi32(a, _mm256_setr_epi32(b0, b0, b0, b0, b1, b1, b1, b1));
 }
 /* Of each block 16 bits: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+ALWAYS_INLINE vb vb_bits(step_blocks block, int stride, int offset, int value) {
     const uint8_t *at = block + offset;
     const __m256i bytes = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
     const __m256i bits = _mm256_set1_epi64x((long long)0x8040201008040201);
@@ -41,12 +49,15 @@ static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value
 }
 static inline vb vb_signed(vb a) { return a; }
 
+static inline vb vb_load(const void *at) { return _mm256_loadu_si256((const __m256i *)at); }
+static inline void vb_store(void *to, vb a) { _mm256_storeu_si256((__m256i *)to, a); }
 /* The activations of the groups at `x`. */
 static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
     __m256i a = _mm256_loadu_si256((const __m256i *)x), b = _mm256_loadu_si256((const __m256i *)(x + 32));
     *u = _mm256_permute2x128_si256(a, b, 0x20);
     *v = _mm256_permute2x128_si256(a, b, 0x31);
 }
+static inline vi vi_times_256(vi a) { return _mm256_slli_epi32(a, 8); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_of_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 /* start + the sums of four products. Two products of a weight up to 63 and an activation up to 127 in size make 16,002,
@@ -62,22 +73,22 @@ static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) {
     return vi_dot(start, _mm256_abs_epi8(v), _mm256_sign_epi8(xv, v));
 }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
-/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
-static inline vi vi_start(int offset, vb x) {
-    return _mm256_sub_epi32(vi_zero(), vi_dot(vi_zero(), _mm256_set1_epi8((char)offset), x));
-}
 static inline vf vf_of(vi a) { return _mm256_cvtepi32_ps(a); }
 
-/* One number a group, on all its lanes. */
-static inline vf vf_spread_128(__m128 two) {
-    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+static inline vg vg_zero(void) { return _mm_setzero_ps(); }
+static inline vg vg_load(const float *at) {
+    return _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)at));
 }
-static inline vf vf_spread(const float *at) {
-    return vf_spread_128(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)at)));
+static inline vg vg_mul(vg a, vg b) { return _mm_mul_ps(a, b); }
+static inline vg vg_fma(vg a, vg b, vg c) { return _mm_fmadd_ps(a, b, c); }
+static inline float vg_sum(vg a) { return a[0] + a[1]; }
+/* On all lanes of the groups. */
+static inline vf vf_spread(vg a) {
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(a), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 /* fp16 at `offset` of each block */
-static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vg vg_halves(step_blocks block, int stride, int offset) {
     const uint8_t *at = block + offset;
     uint32_t two = bits16_at(at) | (uint32_t)bits16_at(at + stride) << 16;
-    return vf_spread_128(_mm_cvtph_ps(_mm_cvtsi32_si128((int)two)));
+    return _mm_cvtph_ps(_mm_cvtsi32_si128((int)two));
 }

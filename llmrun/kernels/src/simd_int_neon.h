@@ -6,12 +6,20 @@
 
 typedef uint8x16_t vb; /* bytes */
 typedef int32x4_t vi;  /* int32 */
+typedef float vg;      /* of the group */
 
 enum { SIGNED_OFFSET = 0 };
 
+/* What a step's blocks are taken from: here where they begin. */
+typedef const uint8_t *step_blocks;
+ALWAYS_INLINE step_blocks blocks_at(const uint8_t *at, int stride) {
+    (void)stride;
+    return at;
+}
+
 /* Of the groups that wider vectors hold beside it, one here. */
 static inline vb vb_same(const uint8_t *at) { return vld1q_u8(at); }
-static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vb vb_gather(step_blocks block, int stride, int offset) {
     (void)stride;
     return vb_same(block + offset);
 }
@@ -28,7 +36,7 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     return vb_right(a, b0);
 }
 /* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+ALWAYS_INLINE vb vb_bits(step_blocks block, int stride, int offset, int value) {
     const uint8_t *at = block + offset;
     const uint8x16_t bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
     (void)stride;
@@ -36,6 +44,8 @@ static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value
 }
 static inline vb vb_signed(vb a) { return a; }
 
+static inline vb vb_load(const void *at) { return vld1q_u8(at); }
+static inline void vb_store(void *to, vb a) { vst1q_u8(to, a); }
 /* The activations of the group at `x`. */
 static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
     *u = vreinterpretq_u8_s8(vld1q_s8(x));
@@ -48,15 +58,19 @@ static inline vi vi_dot(vi start, vb u, vb x) {
 static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot(vi_dot(start, u, xu), v, xv); }
 static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot_pair(start, u, v, xu, xv); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
-/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
-static inline vi vi_start(int offset, vb x) { return vi_dot(vi_zero(), vdupq_n_u8((uint8_t)-offset), x); }
+static inline vi vi_times_256(vi a) { return vshlq_n_s32(a, 8); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vf vf_of(vi a) { return vcvtq_f32_s32(a); }
 
-/* One number a group, on all its lanes. */
-static inline vf vf_spread(const float *at) { return vdupq_n_f32(*at); }
+static inline vg vg_zero(void) { return 0; }
+static inline vg vg_load(const float *at) { return *at; }
+static inline vg vg_mul(vg a, vg b) { return a * b; }
+static inline vg vg_fma(vg a, vg b, vg c) { return a * b + c; }
+static inline float vg_sum(vg a) { return a; }
+/* On all lanes of the group. */
+static inline vf vf_spread(vg a) { return vdupq_n_f32(a); }
 /* fp16 at `offset` of the block */
-static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vg vg_halves(step_blocks block, int stride, int offset) {
     (void)stride;
-    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits16_at(block + offset))));
+    return half_at(block + offset);
 }

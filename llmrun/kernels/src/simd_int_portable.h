@@ -6,8 +6,16 @@
 
 typedef uint8_t vb __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
+typedef float vg; /* of the group */
 
 enum { SIGNED_OFFSET = 0 };
+
+/* What a step's blocks are taken from: here where they begin. */
+typedef const uint8_t *step_blocks;
+ALWAYS_INLINE step_blocks blocks_at(const uint8_t *at, int stride) {
+    (void)stride;
+    return at;
+}
 
 /* Of the groups that wider vectors hold beside it, one here. */
 static inline vb vb_same(const uint8_t *at) {
@@ -15,7 +23,7 @@ static inline vb vb_same(const uint8_t *at) {
     memcpy(&a, at, sizeof a);
     return a;
 }
-static inline vb vb_gather(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vb vb_gather(step_blocks block, int stride, int offset) {
     (void)stride;
     return vb_same(block + offset);
 }
@@ -32,7 +40,7 @@ static inline vb vb_right_each(vb a, int b0, int b1, int b2, int b3) {
     return vb_right(a, b0);
 }
 /* Of sixteen bits: byte i is `value` where bit i is set, 0 elsewhere. */
-static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value) {
+ALWAYS_INLINE vb vb_bits(step_blocks block, int stride, int offset, int value) {
     const uint8_t *at = block + offset;
     vb a;
     (void)stride;
@@ -41,6 +49,12 @@ static inline vb vb_bits(const uint8_t *block, int stride, int offset, int value
 }
 static inline vb vb_signed(vb a) { return a; }
 
+static inline vb vb_load(const void *at) {
+    vb a;
+    memcpy(&a, at, sizeof a);
+    return a;
+}
+static inline void vb_store(void *to, vb a) { memcpy(to, &a, sizeof a); }
 /* The activations of the group at `x`. */
 static inline void vb_activations(const int8_t *x, vb *u, vb *v) {
     memcpy(u, x, 16);
@@ -64,15 +78,19 @@ static inline vi vi_dot(vi start, vb u, vb x) {
 static inline vi vi_dot_pair(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot(vi_dot(start, u, xu), v, xv); }
 static inline vi vi_dot_signed(vi start, vb u, vb v, vb xu, vb xv) { return vi_dot_pair(start, u, v, xu, xv); }
 static inline vi vi_zero(void) { return (vi){0, 0, 0, 0}; }
-/* -offset times the sums of the activations: what a product by (weight + offset) starts from */
-static inline vi vi_start(int offset, vb x) { return vi_dot(vi_zero(), (vb){0} + (uint8_t)-offset, x); }
+static inline vi vi_times_256(vi a) { return a * 256; }
 static inline vi vi_add(vi a, vi b) { return a + b; }
 static inline vf vf_of(vi a) { return __builtin_convertvector(a, vf); }
 
-/* One number a group, on all its lanes. */
-static inline vf vf_spread(const float *at) { return vf_set(*at); }
+static inline vg vg_zero(void) { return 0; }
+static inline vg vg_load(const float *at) { return *at; }
+static inline vg vg_mul(vg a, vg b) { return a * b; }
+static inline vg vg_fma(vg a, vg b, vg c) { return a * b + c; }
+static inline float vg_sum(vg a) { return a; }
+/* On all lanes of the group. */
+static inline vf vf_spread(vg a) { return vf_set(a); }
 /* fp16 at `offset` of the block */
-static inline vf vf_spread_halves(const uint8_t *block, int stride, int offset) {
+ALWAYS_INLINE vg vg_halves(step_blocks block, int stride, int offset) {
     (void)stride;
-    return vf_set(half_at(block + offset));
+    return half_at(block + offset);
 }
