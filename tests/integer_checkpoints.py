@@ -1,6 +1,7 @@
 """Tiny checkpoints as others write them once they have quantised to integers: packed here one number after another.
 
-Sources: pack_to_int32 of compressed-tensors; QuantLinear.pack of AutoGPTQ; WQLinear_GEMM.from_linear of AutoAWQ.
+Sources: pack_to_int32 and pack_fp4_to_uint8 of compressed-tensors; QuantLinear.pack of AutoGPTQ;
+WQLinear_GEMM.from_linear of AutoAWQ.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 
 
+FORMATS = {"packed": "pack-quantized", "bytes": "int-quantized", "mxfp4": "mxfp4-pack-quantized"}
+FLOATS = (0, 0.5, 1, 1.5, 2, 3, 4, 6)  # of E2M1, by their lower three bits; the highest is the sign
+
+
 @dataclass(frozen=True)
 class Kind:
     """One way to quantise; ``group`` 0 is the whole row."""
 
-    layout: str  # packed, bytes, gptq, gptq_v2, awq
+    layout: str  # packed, bytes, mxfp4, gptq, gptq_v2, awq
     bits: int = 4
     group: int = 32
     symmetric: bool = True
@@ -45,7 +50,7 @@ class Kind:
             return {"quant_method": "awq", "bits": 4, "group_size": self.group, "zero_point": True, "version": "gemm"}
         weights = {
             "num_bits": self.bits,
-            "type": "int",
+            "type": "float" if self.layout == "mxfp4" else "int",
             "symmetric": self.symmetric,
             "strategy": "group" if self.group else "channel",
             "group_size": self.group or None,
@@ -53,7 +58,7 @@ class Kind:
         }
         return {
             "quant_method": "compressed-tensors",
-            "format": "pack-quantized" if self.layout == "packed" else "int-quantized",
+            "format": FORMATS[self.layout],
             "quantization_status": "compressed",
             "ignore": ["lm_head"],
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
@@ -79,12 +84,21 @@ class Integers:
 def random_integers(kind: Kind, rows: int, columns: int, seed: int) -> Integers:
     rng = np.random.default_rng(seed)
     n_groups = -(-columns // (kind.group or columns))
+    if kind.layout == "mxfp4":
+        return _random_floats(rng, rows, columns)
     codes = rng.integers(0, 2**kind.bits, (rows, columns))
     scales = torch.from_numpy(rng.uniform(0.5, 2, (rows, n_groups)) * 0.3 / 2**kind.bits).to(kind.scale_dtype)
     middle = 2 ** (kind.bits - 1)
     zeros = rng.integers(0, 2**kind.bits, (rows, n_groups)) if not kind.symmetric else np.full((rows, n_groups), middle)
     groups = np.arange(columns) // (kind.group or columns)
     return Integers(codes, scales, zeros, rng.permutation(groups) if kind.act_order else groups)
+
+
+def _random_floats(rng: np.random.Generator, rows: int, columns: int) -> Integers:
+    """Floats of four bits as codes, -0 among them, and powers of two."""
+    codes = rng.choice([*FLOATS, *(-number for number in FLOATS)], (rows, columns))
+    scales = torch.from_numpy(2.0 ** rng.integers(-6, -2, (rows, columns // 32)))
+    return Integers(codes, scales, np.zeros((rows, columns // 32)), np.arange(columns) // 32)
 
 
 def pack(numbers: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
@@ -116,6 +130,10 @@ def stored(kind: Kind, made: Integers) -> dict[str, torch.Tensor]:
         }
     elif kind.layout == "awq":
         parts = {"qweight": _awq(made.codes.T), "qzeros": _awq(made.zeros.T), "scales": made.scales.T}
+    elif kind.layout == "mxfp4":
+        bits4 = np.vectorize(FLOATS.index)(np.abs(made.codes)) + 8 * np.signbit(made.codes)
+        exponents = (torch.log2(made.scales) + 127).to(torch.uint8)
+        parts = {"weight_packed": pack(bits4, 4).view(np.uint8), "weight_scale": exponents}
     elif kind.layout == "bytes":
         parts = {"weight": (made.codes - 128).astype(np.int8), "weight_scale": made.scales}
     else:

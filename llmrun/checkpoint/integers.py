@@ -1,8 +1,9 @@
 """The matrices of a checkpoint that others quantised to integers, and the blocks that each of them is repacked to.
 
 What becomes of a matrix follows from headers, and from its order of columns where there is one: four bits around the
-middle are Q4_0, with a zero of their own Q4_1, eight bits Q8_0. Where 32 columns in a row do not share a scale, and for
-eight bits with zeros of their own, no block can hold it: it is unpacked to the plain dtype of the model.
+middle are Q4_0, with a zero of their own Q4_1, eight bits Q8_0, floats of four bits Q5_0. Where 32 columns in a row do
+not share a scale, and for eight bits with zeros of their own, no block can hold it: it is unpacked to the plain dtype
+of the model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ REPACKED = "repacked://"
 _PARTS = {  # by layout: suffix of the integers, scales, zeros, order of columns, shape
     Layout.PACKED: ("weight_packed", "weight_scale", "weight_zero_point", "weight_g_idx", "weight_shape"),
     Layout.BYTES: ("weight", "weight_scale", "weight_zero_point", "", ""),
+    Layout.MXFP4: ("weight_packed", "weight_scale", "", "", ""),
     Layout.GPTQ: ("qweight", "scales", "qzeros", "g_idx", ""),
     Layout.AWQ: ("qweight", "scales", "qzeros", "", ""),
 }
@@ -96,7 +98,7 @@ def find_matrices(
         taken |= {bias.name} if bias and small and _is_zero(bias, small) else set()
     if not matrices:
         raise broken_quantized(f"config.json says {scheme.words}, but no tensor is called *.{packed}")
-    unused = (*_OF_ACTIVATIONS, *_OF_CACHE) if scheme.layout in (Layout.PACKED, Layout.BYTES) else ()
+    unused = () if scheme.layout in (Layout.GPTQ, Layout.AWQ) else (*_OF_ACTIVATIONS, *_OF_CACHE)
     kept = {name: t for name, t in tensors.items() if name not in taken and name.rpartition(".")[2] not in unused}
     return matrices, kept
 
@@ -159,7 +161,7 @@ def _matrix(
 
 def _extents(integers: TensorSpec, scheme: Scheme) -> tuple[int, int]:
     """Rows and columns of the weights that ``integers`` are."""
-    dtype, per_word = ("I8", 1) if scheme.layout is Layout.BYTES else ("I32", 32 // scheme.bits)
+    dtype, per_word = {Layout.BYTES: ("I8", 1), Layout.MXFP4: ("U8", 2)}.get(scheme.layout, ("I32", 32 // scheme.bits))
     if integers.dtype != dtype or len(integers.shape) != 2 or 0 in integers.shape:
         raise broken_quantized(f"{integers.name!r:.120} is {integers.dtype} {integers.shape}, not a matrix of {dtype}")
     first, second = integers.shape
@@ -181,7 +183,7 @@ def _check_parts(matrix: Matrix) -> None:
     else:
         one = [] if scheme.group_columns else [(1,), (), (1, 1)]  # one scale for all of it
         shapes, packed = [(matrix.rows, matrix.n_groups), *one], (words, matrix.n_groups)
-    _check(matrix.scales, _FLOATS, shapes)
+    _check(matrix.scales, ("U8",) if scheme.layout is Layout.MXFP4 else _FLOATS, shapes)
     if matrix.zeros is None and (scheme.layout in (Layout.GPTQ, Layout.AWQ) or not scheme.symmetric):
         raise CheckpointError("missing-tensor", f"{matrix.integers.name!r:.120} has no zeros beside it")
     if matrix.zeros and matrix.zeros.dtype == "I8" and scheme.layout in (Layout.PACKED, Layout.BYTES):
@@ -201,6 +203,8 @@ def _check(part: TensorSpec, dtypes: Sequence[str], shapes: Sequence[tuple[int, 
 
 
 def _block_format(matrix: Matrix) -> str:
+    if matrix.scheme.layout is Layout.MXFP4:
+        return "Q5_0"
     return "Q8_0" if matrix.scheme.bits == 8 else "Q4_0" if matrix.scheme.symmetric else "Q4_1"
 
 

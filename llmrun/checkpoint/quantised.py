@@ -28,6 +28,7 @@ _COMPRESSED: Mapping[str, str] = {
     "int-quantized": "it reads int8, the same for all matrices, neither sparse nor rotated",
     "naive-quantized": "int8 or 8-bit floats, the same for all matrices, neither sparse nor rotated",
     "float-quantized": "8-bit floats, the same for all matrices, neither sparse nor rotated",
+    "mxfp4-pack-quantized": "4-bit floats with an exponent for each 32, neither sparse nor rotated",
     "nvfp4-pack-quantized": "4-bit floats (weight_packed) with scales of groups of 16",
 }
 _DETAILS = {  # the numbers worth telling, by their names in the configurations

@@ -1,6 +1,10 @@
 """How others quantise to integers, by what config.json says of it: weight = scale of its group * (integer - zero).
 
-Sources: compressed_tensors/quantization/quant_args.py (0.20), the GPTQConfig and AwqConfig of
+Floats of 4 bits (E2M1: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives) are integers too, once they are doubled; in
+MXFP4 a byte beside each 32 of them is the exponent of their scale, 2 ** (byte - 127).
+
+Sources: compressed_tensors/quantization/quant_args.py and compressors/mx_utils.py (0.20), OCP
+Microscaling Formats (1.0), the GPTQConfig and AwqConfig of
 transformers/utils/quantization_config.py (5.23).
 """
 
@@ -17,6 +21,7 @@ class Layout(StrEnum):
 
     PACKED = "compressed-tensors pack-quantized"
     BYTES = "compressed-tensors int8"
+    MXFP4 = "compressed-tensors mxfp4-pack-quantized"
     GPTQ = "gptq"
     AWQ = "awq"
 
@@ -28,9 +33,14 @@ class Scheme:
     layout: Layout
     bits: int  # of an integer where it lies: 4 or 8
     group_columns: int | None  # that share a scale; None: the whole row
-    symmetric: bool  # the zero is the middle, 2 ** (bits - 1)
+    symmetric: bool  # the zero is the middle
     act_order: bool = False  # a column may belong to any group
     zero_offset: int = 0  # what a stored zero lacks: 1 in GPTQ's first format
+
+    @property
+    def middle(self) -> int:
+        """The zero of integers on both sides of it: doubled floats of 4 bits go from -12 to 12, and take 5."""
+        return 16 if self.layout is Layout.MXFP4 else 1 << (self.bits - 1)
 
     @property
     def words(self) -> str:
@@ -74,6 +84,7 @@ def _awq(said: Mapping[str, Any]) -> Scheme | None:
 
 def _compressed(said: Mapping[str, Any]) -> Scheme | None:
     layouts = {"pack-quantized": Layout.PACKED, "int-quantized": Layout.BYTES, "naive-quantized": Layout.BYTES}
+    layouts["mxfp4-pack-quantized"] = Layout.MXFP4
     layout = layouts.get(str(said.get("format")))
     schemes = {_of_weights(weights, layout) for weights in _weights_of_groups(said)} if layout else set()
     if len(schemes) != 1 or _is_sparse(said) or _is_rotated(said):
@@ -82,11 +93,14 @@ def _compressed(said: Mapping[str, Any]) -> Scheme | None:
 
 
 def _of_weights(weights: object, layout: Layout) -> Scheme | None:
-    if not isinstance(weights, dict) or weights.get("type", "int") != "int":
+    kind = "float" if layout is Layout.MXFP4 else "int"
+    if not isinstance(weights, dict) or weights.get("type", "int") != kind:
         return None
     bits, strategy = _count(weights.get("num_bits")), weights.get("strategy")
     group = _group(weights.get("group_size")) if strategy in ("group", None) else None
     if strategy not in ("group", "channel", "tensor", None) or bits not in (4, 8):
+        return None
+    if layout is Layout.MXFP4 and (bits, group, weights.get("symmetric", True)) != (4, 32, True):
         return None
     return Scheme(
         layout,

@@ -27,7 +27,7 @@ from llmrun.quantize.layouts.blocks import encode
 from llmrun.quantize.layouts.unpacked import ROWS_TOGETHER
 from llmrun.quantize.writer import Make, not_finite, stored_bytes
 
-_DTYPES = PLAIN_DTYPES | {"I8": torch.int8, "I32": torch.int32, "I64": torch.int64}
+_DTYPES = PLAIN_DTYPES | {"U8": torch.uint8, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64}
 
 
 def source_of(folder: Path, *, trust_remote_code: bool = False) -> Source:
@@ -99,7 +99,7 @@ def _repacked(folder: Path, matrix: Matrix, chunk_weights: int) -> Iterator[Tens
 def _check_numbers(matrix: Matrix, rows: Unpacked) -> None:
     if not rows.scales.half().isfinite().all():
         raise not_finite(f"{matrix.scales.name!r} in {matrix.scales.file}, as fp16,")
-    if matrix.scheme.symmetric and not (rows.zeros == 2 ** (matrix.scheme.bits - 1)).all():
+    if matrix.scheme.symmetric and not (rows.zeros == matrix.scheme.middle).all():
         said = f"config.json says that {matrix.scheme.layout} is symmetric here"
         raise broken_quantized(f"{said}, but {matrix.zeros and matrix.zeros.name!r:.120} holds other zeros")
 

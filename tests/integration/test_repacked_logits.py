@@ -23,6 +23,7 @@ KINDS = {
     "Q8_0 of gptq": Kind("gptq", bits=8),
     "F16 of gptq": Kind("gptq", act_order=True),
     "F16 of gptq, 8 bits": Kind("gptq", bits=8, symmetric=False),
+    "Q5_0 of mxfp4": Kind("mxfp4"),
     "Q4_1 of awq": Kind("awq", symmetric=False),
 }
 

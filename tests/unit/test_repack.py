@@ -70,6 +70,7 @@ EXACT = [
     Kind("gptq"),
     Kind("gptq_v2"),
     Kind("gptq", bits=8, group=0),
+    Kind("mxfp4"),
 ]
 
 
@@ -78,7 +79,7 @@ def test_around_the_middle_every_weight_is_what_it_was(kind: Kind, tmp_path: Pat
     made = random_integers(kind, 96, 64, seed=5)
     folder = repacked(written(tmp_path / "its", kind, made), tmp_path / "made")
     name, found = floats(folder, f"{UP}.weight")
-    assert name == ("Q4_0" if kind.bits == 4 else "Q8_0")
+    assert name == ("Q5_0" if kind.layout == "mxfp4" else "Q4_0" if kind.bits == 4 else "Q8_0")
     assert torch.equal(found, made.weights())
 
 
@@ -106,6 +107,16 @@ def test_columns_out_of_order_become_plain_numbers(kind: Kind, tmp_path: Path) -
     name, found = floats(folder, f"{UP}.weight")
     assert name == "F16"
     torch.testing.assert_close(found, made.weights(), rtol=2**-11, atol=0)
+
+
+def test_exponents_that_fp16_has_not_in_full(tmp_path: Path) -> None:
+    kind = Kind("mxfp4")
+    made = random_integers(kind, 96, 64, seed=8)
+    made.scales[::2] = made.scales[::2] * 2**-20  # below the least number of fp16, once halved
+    folder = repacked(written(tmp_path / "its", kind, made), tmp_path / "made")
+    _, found = floats(folder, f"{UP}.weight")
+    assert torch.equal(found[1::2], made.weights()[1::2])
+    assert (found - made.weights()).abs().max() <= 12 * 2**-25
 
 
 def test_whole_blocks_out_of_order_stay_blocks(tmp_path: Path) -> None:
@@ -287,6 +298,18 @@ BAD = {
         "broken-quantized",
         "says [96, 63]",
     ),
+    "scales that are no exponents": (
+        Kind("mxfp4"),
+        {f"{UP}.weight_scale": torch.ones(96, 2).half()},
+        "broken-quantized",
+        "has to be U8 (96, 2)",
+    ),
+    "halves of another width": (
+        Kind("mxfp4"),
+        {f"{UP}.weight_packed": torch.zeros(96, 32).int()},
+        "broken-quantized",
+        "not a matrix of U8",
+    ),
     "a shape of floats": (Kind("packed"), {f"{UP}.weight_shape": torch.ones(2)}, "broken-quantized", "is F32"),
     "groups that do not divide": (
         replace(Kind("awq", symmetric=False), group=40),
@@ -344,6 +367,8 @@ def test_a_family_whose_matrices_are_transposed(tmp_path: Path) -> None:
         (Kind("gptq"), {f"{UP}.qzeros": torch.zeros(2, 12).int()}, "broken-quantized"),  # said to be symmetric
         (Kind("gptq"), {f"{UP}.scales": torch.full((2, 96), torch.nan).half()}, "not-finite"),
         (Kind("packed"), {f"{UP}.weight_scale": torch.full((96, 2), 1e6).bfloat16()}, "not-finite"),
+        (Kind("mxfp4"), {f"{UP}.weight_scale": torch.full((96, 2), 255).byte()}, "not-finite"),
+        (Kind("mxfp4"), {f"{UP}.weight_scale": torch.full((96, 2), 144).byte()}, "not-finite"),
     ],
 )
 def test_numbers_that_cannot_be(kind: Kind, changes: dict[str, torch.Tensor], reference: str, tmp_path: Path) -> None:
@@ -378,6 +403,9 @@ SAID = Kind("packed").config()
         SAID | {"transform_config": {"config_groups": {"u": {"type": "hadamard"}}}},
         SAID | {"config_groups": {"a": SAID["config_groups"]["group_0"], "b": {"weights": {"num_bits": 8}}}},
         Kind("packed", bits=2).config(),
+        Kind("mxfp4", bits=8).config(),
+        Kind("mxfp4", group=16).config(),
+        Kind("mxfp4", symmetric=False).config(),
     ],
     ids=str,
 )

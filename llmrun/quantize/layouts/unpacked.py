@@ -10,8 +10,10 @@ from torch import Tensor
 
 from llmrun.checkpoint.integers import Matrix
 from llmrun.checkpoint.schemes import Layout
-from llmrun.quantize.layouts.words import along_columns, along_rows, awq_columns
+from llmrun.quantize.layouts.words import along_columns, along_rows, awq_columns, halves
 
+_DOUBLED = (0, 1, 2, 3, 4, 6, 8, 12)  # the floats of E2M1 that are not negative
+_DOUBLED_BIAS = 128  # of a scale's exponent: one more than E8M0 has, for floats that are doubled
 ROWS_TOGETHER = 8
 """Rows are asked for in multiples of so many, since AWQ has so many in a word."""
 
@@ -36,6 +38,8 @@ def unpacker(matrix: Matrix, parts: Parts) -> Callable[[slice], Unpacked]:
     """
     in_columns = matrix.scheme.layout in (Layout.GPTQ, Layout.AWQ)
     scales = parts["scales"].t() if in_columns else parts["scales"]
+    if matrix.scheme.layout is Layout.MXFP4:
+        scales = _powers(scales)
     shape = (matrix.rows, matrix.n_groups)
     scales = scales.reshape(-1, scales.shape[-1] if scales.dim() == 2 else 1).expand(shape)
     zeros = _zeros(matrix, parts.get("zeros")).expand(shape)
@@ -52,6 +56,8 @@ def _codes(matrix: Matrix, integers: Tensor, rows: slice) -> Tensor:
         return signed(integers[rows], 128)
     if layout is Layout.PACKED:
         return along_rows(integers[rows], bits)
+    if layout is Layout.MXFP4:
+        return _doubled(halves(integers[rows]), matrix.scheme.middle)
     if layout is Layout.GPTQ:
         return along_rows(integers[:, rows].t(), bits)
     words = integers[:, rows.start // ROWS_TOGETHER : -(-rows.stop // ROWS_TOGETHER)]
@@ -60,7 +66,7 @@ def _codes(matrix: Matrix, integers: Tensor, rows: slice) -> Tensor:
 
 def _zeros(matrix: Matrix, zeros: Tensor | None) -> Tensor:
     """The zero of each group, as large as the codes are: uint8, (rows, groups) or what expands to it."""
-    scheme, middle = matrix.scheme, 2 ** (matrix.scheme.bits - 1)
+    scheme, middle = matrix.scheme, matrix.scheme.middle
     if zeros is None:
         return torch.full((1, 1), middle, dtype=torch.uint8)
     if zeros.dtype == torch.int8:
@@ -72,6 +78,18 @@ def _zeros(matrix: Matrix, zeros: Tensor | None) -> Tensor:
     # GPTQ's first format stores one less; of a zero of 0 that is all bits, which are masked after one is added
     stored = along_rows(zeros, scheme.bits).t()[: matrix.rows]
     return torch.bitwise_and(stored + scheme.zero_offset, 2 * middle - 1)
+
+
+def _doubled(floats: Tensor, middle: int) -> Tensor:
+    """Twice the floats that four bits are, counted from ``-middle``: uint8."""
+    positive = torch.tensor(_DOUBLED, dtype=torch.uint8)
+    return torch.cat([middle + positive, middle - positive])[floats.int()]
+
+
+def _powers(exponents: Tensor) -> Tensor:
+    """The scales of doubled floats, float32; NaN where E8M0 has it."""
+    scales = torch.ldexp(torch.ones(exponents.shape), exponents.int() - _DOUBLED_BIAS)
+    return scales.masked_fill(exponents == 255, torch.nan)
 
 
 def signed(integers: Tensor, middle: int) -> Tensor:

@@ -12,8 +12,11 @@ AWQ_SHIFTS = (0, 16, 4, 20, 8, 24, 12, 28)
 def along_rows(words: Tensor, bits: int) -> Tensor:
     """The integers, uint8 (rows, n), of ``words``, int32 (rows, n * bits / 32), that hold them one after another."""
     data = words.contiguous().view(torch.uint8)
-    if bits == 8:
-        return data
+    return data if bits == 8 else halves(data)
+
+
+def halves(data: Tensor) -> Tensor:
+    """The integers of four bits, uint8 (rows, 2 n), of bytes (rows, n), the first in the lower half of each."""
     return torch.stack([data & 0x0F, data >> 4], dim=2).flatten(1)
 
 
