@@ -5,7 +5,7 @@
 
 Each pair is what llmrun runs and, after `=`, the GGUF file for llama.cpp where that is another one. Both tools use as
 many threads as there are cores, warm up, and measure the prompt and the new tokens apart, each `-r` times. The share of
-the bandwidth is decode tok/s x bytes that a token reads / bytes a second that were measured to come from RAM.
+the bandwidth is decode tok/s x bytes that a token reads / bytes a second that come from RAM, as llmrun measures it first.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def main() -> None:
     options = parser.parse_args()
     sizes = ["-p", options.prompt, "-n", options.new, "-r", options.repeat]
     tests = [f"pp{options.prompt}", f"tg{options.new}"]
-    print_host(model_folder(options.pairs[0].partition("=")[0]))
+    folder = model_folder(options.pairs[0].partition("=")[0])
+    print_host(folder)
+    _output([sys.executable, "-m", "llmrun", "inspect", "--refresh", "--path", str(folder)])
     samples: dict[str, list[Rates]] = {}
     cells = []
     for pair in options.pairs:
