@@ -5,7 +5,8 @@
 
 Each pair is what llmrun runs and, after `=`, the GGUF file for llama.cpp where that is another one. Both tools use as
 many threads as there are cores, warm up, and measure the prompt and the new tokens apart, each `-r` times. The share of
-the bandwidth is decode tok/s x bytes that a token reads / bytes a second that come from RAM, as llmrun measures it first.
+the bandwidth is decode tok/s x bytes that a token reads / bytes a second that come from RAM, which llmrun measures
+first.
 """
 
 from __future__ import annotations

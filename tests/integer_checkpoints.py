@@ -16,6 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_model import FAMILIES, save
 
+from llmrun.checkpoint.integers import Source
+from llmrun.checkpoint.read import read_spec
+from llmrun.hub.repacked import record_of
+from llmrun.quantize.job import Job, run
+from llmrun.quantize.repack import repack_job, repacking, source_of
+
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 
@@ -168,3 +174,21 @@ def write_integers(
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": kind.config()}))
     model.float().load_state_dict(meant, strict=False)
     return model
+
+
+def change(folder: Path, tensors: dict[str, torch.Tensor | None]) -> None:
+    """Other tensors of these names; ``None``: away with it."""
+    there = load_file(folder / "model.safetensors") | tensors
+    save_file({n: t for n, t in there.items() if t is not None}, folder / "model.safetensors", {"format": "pt"})
+
+
+def job_of(folder: Path, target: Path, **options: int) -> tuple[Job, Source]:
+    source = source_of(folder)
+    return repack_job(folder, source, read_spec(folder), target, record_of(folder), **options), source
+
+
+def repacked(folder: Path, target: Path, chunk: int = 700) -> Path:
+    """Some rows at a time, whatever a matrix has."""
+    job, source = job_of(folder, target)
+    run(job, repacking(folder, source, chunk), lambda there, whole: lambda nbytes: None)
+    return target

@@ -151,6 +151,12 @@ class ModelSpec:
                 nbytes[tensor.dtype] += tensor.nbytes
         return dict(nbytes.most_common())
 
+    @cached_property
+    def matrix_formats(self) -> frozenset[str]:
+        """The formats of its matrices: what products are made with, and embeddings."""
+        tensors = [tensor for unit in self.units for tensor in unit.tensors]
+        return frozenset(tensor.dtype for tensor in tensors if len(tensor.shape) > 1)
+
     @property
     def format_words(self) -> str:
         """``BF16``, ``Q4_K+Q6_K``: the formats of its weights, but for those of a few."""

@@ -30,14 +30,17 @@ LOADED_TOKENIZER_BYTES_PER_ENTRY = 450
 HEAP_BYTES = 32 * MIB
 """The small holes of the heap while it is computed."""
 
-HOLES = 4
-"""Of the size of the largest activation in the heap: small pieces settle in what it left, and the next has no room."""
+HOLES, GROWING_HOLES = 1, 4
+"""Of the size of the largest activation in the heap: small pieces settle in what it left, and the next has no room.
+
+More of what grows with the tokens seen: what one chunk of a prompt leaves is too small for the next.
+"""
 
 STATE_BYTES = 4
 """Of an activation: in fp32 on the CPU, counted as large on a GPU."""
 
-KERNEL_TOKENS = 64
-"""Of a prompt, in a product with integer weights (FINE_TOKENS in kernels/src/dispatch.c)."""
+INTEGER_BYTES = 3
+"""Of an activation that meets integer weights: two, and scales and sums for each 32 (kernels/src/activations.inc)."""
 
 ROUNDING_BYTES = 4 * MIB
 """While weights are rounded to the format that they stay in RAM in: some rows of them (runtime/kept.py)."""
@@ -132,7 +135,9 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
     mask = rows * seen_tokens if masked else 0
     steps = _steps(spec, rows, seen_tokens, batch, mask)
     small = [(count, nbytes) for step in steps for count, nbytes in step if nbytes < KEPT_BYTES]
-    kept = sum(count * nbytes for count, nbytes in small) + HOLES * max((nbytes for _, nbytes in small), default=0)
+    growing = [nbytes for _, nbytes in _growing(spec, seen_tokens, batch, mask) if nbytes < KEPT_BYTES]
+    holes = HOLES * max((nbytes for _, nbytes in small), default=0) + GROWING_HOLES * max(growing, default=0)
+    kept = sum(count * nbytes for count, nbytes in small) + holes
     mapped = max(sum(count * nbytes for count, nbytes in step if nbytes >= KEPT_BYTES) for step in steps)
     return 4 * states + mask + kept + mapped + _kernel_bytes(spec, rows) + HEAP_BYTES
 
@@ -140,12 +145,11 @@ def pass_bytes(spec: ModelSpec, tokens: int, seen_tokens: int, batch: int = 1, *
 def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     """What products take beside what they are made of and give.
 
-    What stands between the products of a few tokens (kernels/src/blocks.c). With integer weights activations in two
-    times 8 bits, and both products; with bf16 a tile as oneDNN has it; with other floats of 8 or 16 bits a tile of
-    fp32, and what it gives.
+    What stands between the products of a few tokens (kernels/src/blocks.c). With integer weights the activations as
+    integers; with bf16 a tile as oneDNN has it; with other floats of 8 or 16 bits a tile of fp32, and what it gives.
     """
-    formats = [weight_format(name) for name in spec.weight_formats]
-    integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec)
+    formats = [weight_format(name) for name in spec.matrix_formats]
+    integers = 0 if all(each.is_plain for each in formats) else _integer_bytes(spec, rows)
     between = 2 * max(spec.intermediate_size, (spec.n_heads + spec.n_kv_heads) * spec.head_dim)
     few = FEW_TOKENS * between * STATE_BYTES + integers
     if rows <= FEW_TOKENS:
@@ -159,13 +163,14 @@ def _kernel_bytes(spec: ModelSpec, rows: int) -> int:
     return few + tiles
 
 
-def _integer_bytes(spec: ModelSpec) -> int:
-    return KERNEL_TOKENS * (spec.hidden_size + spec.intermediate_size) * (2 * STATE_BYTES + 3)
+def _integer_bytes(spec: ModelSpec, rows: int) -> int:
+    width = max(spec.hidden_size, spec.intermediate_size, spec.n_heads * spec.head_dim)
+    return rows * width * INTEGER_BYTES
 
 
 def keeping_bytes(spec: ModelSpec) -> int:
     """What it takes in RAM to round weights that are kept in another format, and for products with them."""
-    return ROUNDING_BYTES + _integer_bytes(spec)
+    return ROUNDING_BYTES + _integer_bytes(spec, prefill_chunk_tokens(spec))
 
 
 def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) -> list[list[tuple[int, int]]]:
@@ -173,17 +178,23 @@ def _steps(spec: ModelSpec, rows: int, seen_tokens: int, batch: int, mask: int) 
 
     A norm (the states, their squares, their product); queries with their rotation in the making, keys and values as
     they are computed with and repeated for the heads that share them, and the mask as numbers; three activations of the
-    MLP, and what goes into a product as oneDNN has it. At the end the logits and what sampling sorts.
+    MLP, and what goes into a product of floats as oneDNN has it. At the end the logits and what sampling sorts.
     """
+    of_mlp = 4 if any(weight_format(name).is_plain for name in spec.matrix_formats) else 3
     width_bytes = spec.n_heads * spec.head_dim * STATE_BYTES
-    kv_bytes = seen_tokens * batch * spec.n_kv_heads * spec.head_dim * STATE_BYTES
-    repeated = seen_tokens * batch * width_bytes if mask and spec.n_kv_heads < spec.n_heads else 0
     return [
         [(3, rows * spec.hidden_size * STATE_BYTES)],
-        [(4, rows * width_bytes), (2, kv_bytes), (2, repeated), (1, mask * STATE_BYTES)],
-        [(4, rows * spec.intermediate_size * STATE_BYTES)],
+        [(4, rows * width_bytes), *_growing(spec, seen_tokens, batch, mask)],
+        [(of_mlp, rows * spec.intermediate_size * STATE_BYTES)],
         [(8, batch * spec.vocab_size * STATE_BYTES)],
     ]
+
+
+def _growing(spec: ModelSpec, seen_tokens: int, batch: int, mask: int) -> list[tuple[int, int]]:
+    """What attention holds of all tokens seen."""
+    head_bytes = seen_tokens * batch * spec.head_dim * STATE_BYTES
+    repeated = head_bytes * spec.n_heads if mask and spec.n_kv_heads < spec.n_heads else 0
+    return [(2, head_bytes * spec.n_kv_heads), (2, repeated), (1, mask * STATE_BYTES)]
 
 
 def process_bytes(spec: ModelSpec, workload: Workload) -> int:
