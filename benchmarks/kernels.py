@@ -4,9 +4,10 @@
 
 GB/s = bytes of the weights / seconds, of calls that take fp32 activations and give fp32. A sample is one pass over more
 matrices than caches hold; the ways of computing take turns, and so does adding up as many bytes with torch ("read"),
-which is what the memory gives at that moment: "of read" is the median of the quotients of the same turn. "torch bf16"
-is oneDNN's product with its conversions; "torch fp32" reads twice the bytes. With --attention also the keys and values
-of that many tokens, 32 heads in 8 groups of 128, for one new token.
+which is what the memory gives at that moment: "of read" is the median of the quotients of the same turn. Integer
+weights meet 8 bits of the activations, as llama.cpp has it, and 16, as llmrun has it by default. "torch bf16" is
+oneDNN's product with its conversions; "torch fp32" reads twice the bytes. With --attention also the keys and values of
+that many tokens, 32 heads in 8 groups of 128, for one new token.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def matrices(fmt: WeightFormat, rows: int, columns: int) -> list[torch.Tensor]:
     return [torch.randint(0, high, (rows, fmt.row_bytes(columns)), dtype=torch.uint8) for _ in range(count)]
 
 
-def own_pass(kernels: Kernels, name: str, x: torch.Tensor, rows: int) -> Pass:
-    """The kernels' product with weights of a format."""
+def own_pass(kernels: Kernels, name: str, x: torch.Tensor, rows: int, *, fine: bool = False) -> Pass:
+    """The kernels' product with weights of a format; of integers, ``fine`` meets 16 bits of `x` instead of 8."""
     fmt, columns = FORMATS[name], x.shape[1]
     weights = matrices(fmt, rows, columns)
 
     def multiply() -> int:
         for weight in weights:
-            kernels.linear(x, weight, fmt, columns)
+            kernels.linear(x, weight, fmt, columns, fine=fine)
         return sum(weight.numel() for weight in weights)
 
     return multiply
@@ -133,6 +134,8 @@ def main() -> None:
         x = torch.randn(tokens, args.columns)
         passes = {"read": read_pass()}
         passes |= {name: own_pass(kernels, name, x, args.rows) for name in args.formats}
+        integers = [name for name in args.formats if not FORMATS[name].is_plain]
+        passes |= {f"{name}, 16 bits": own_pass(kernels, name, x, args.rows, fine=True) for name in integers}
         passes["torch bf16"] = torch_pass("BF16", torch.bfloat16, x, args.rows)
         passes["torch fp32"] = torch_pass("F32", torch.float32, x, args.rows)
         measured[f"tokens {tokens}"] = measure(passes, args.runs)
