@@ -1,4 +1,4 @@
-/* Scales of eight groups in plain C. */
+/* A step of one group: its blocks, its numbers and scales of eight groups, in plain C. */
 #include <stdint.h>
 
 #include "convert.h"
@@ -15,4 +15,24 @@ static inline void scale_signed(float *even, float *odd, const uint8_t *at, floa
         even[i] = factor * (float)(int8_t)at[2 * i];
         odd[i] = factor * (float)(int8_t)at[2 * i + 1];
     }
+}
+
+typedef float vg; /* a float for each group */
+static inline vg vg_zero(void) { return 0; }
+static inline vg vg_load(const float *at) { return *at; }
+static inline vg vg_mul(vg a, vg b) { return a * b; }
+static inline vg vg_fma(vg a, vg b, vg c) { return a * b + c; }
+static inline float vg_sum(vg a) { return a; }
+
+/* What a step's blocks are taken from: here where they begin. */
+typedef const uint8_t *step_blocks;
+ALWAYS_INLINE step_blocks blocks_at(const uint8_t *at, int stride) {
+    (void)stride;
+    return at;
+}
+
+/* fp16 at `offset` of the block */
+ALWAYS_INLINE vg vg_halves(step_blocks block, int stride, int offset) {
+    (void)stride;
+    return half_at(block + offset);
 }

@@ -6,16 +6,8 @@
 
 typedef uint8_t vb __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
-typedef float vg; /* of the group */
 
 enum { SIGNED_OFFSET = 0 };
-
-/* What a step's blocks are taken from: here where they begin. */
-typedef const uint8_t *step_blocks;
-ALWAYS_INLINE step_blocks blocks_at(const uint8_t *at, int stride) {
-    (void)stride;
-    return at;
-}
 
 /* Of the groups that wider vectors hold beside it, one here. */
 static inline vb vb_same(const uint8_t *at) {
@@ -82,15 +74,5 @@ static inline vi vi_times_256(vi a) { return a * 256; }
 static inline vi vi_add(vi a, vi b) { return a + b; }
 static inline vf vf_of(vi a) { return __builtin_convertvector(a, vf); }
 
-static inline vg vg_zero(void) { return 0; }
-static inline vg vg_load(const float *at) { return *at; }
-static inline vg vg_mul(vg a, vg b) { return a * b; }
-static inline vg vg_fma(vg a, vg b, vg c) { return a * b + c; }
-static inline float vg_sum(vg a) { return a; }
 /* On all lanes of the group. */
 static inline vf vf_spread(vg a) { return vf_set(a); }
-/* fp16 at `offset` of the block */
-ALWAYS_INLINE vg vg_halves(step_blocks block, int stride, int offset) {
-    (void)stride;
-    return half_at(block + offset);
-}
