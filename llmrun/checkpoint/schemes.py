@@ -26,6 +26,14 @@ class Layout(StrEnum):
     AWQ = "awq"
 
 
+_COMPRESSED_LAYOUTS = {
+    "pack-quantized": Layout.PACKED,
+    "int-quantized": Layout.BYTES,
+    "naive-quantized": Layout.BYTES,
+    "mxfp4-pack-quantized": Layout.MXFP4,
+}
+
+
 @dataclass(frozen=True)
 class Scheme:
     """What config.json says of all quantised matrices of a checkpoint."""
@@ -83,9 +91,7 @@ def _awq(said: Mapping[str, Any]) -> Scheme | None:
 
 
 def _compressed(said: Mapping[str, Any]) -> Scheme | None:
-    layouts = {"pack-quantized": Layout.PACKED, "int-quantized": Layout.BYTES, "naive-quantized": Layout.BYTES}
-    layouts["mxfp4-pack-quantized"] = Layout.MXFP4
-    layout = layouts.get(str(said.get("format")))
+    layout = _COMPRESSED_LAYOUTS.get(str(said.get("format")))
     schemes = {_of_weights(weights, layout) for weights in _weights_of_groups(said)} if layout else set()
     if len(schemes) != 1 or _is_sparse(said) or _is_rotated(said):
         return None

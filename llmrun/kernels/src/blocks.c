@@ -22,7 +22,7 @@ int llmrun_mlp(llmrun_pool *pool, const llmrun_gated_mlp *mlp, const float *x, l
     if (!pool || !mlp || !mlp->gate || !mlp->up || !mlp->down || tokens < 1) return -2;
     const long inner = mlp->gate->rows;
     if (mlp->up->rows != inner || mlp->down->columns != inner || mlp->up->columns != mlp->gate->columns) return -2;
-    float *gate = llmrun_pool_outermost(pool, 2 * (size_t)(tokens * inner) * sizeof(float));
+    float *gate = llmrun_pool_outer(pool, 2 * (size_t)(tokens * inner) * sizeof(float));
     if (!gate) return -1;
     float *up = gate + tokens * inner;
     linear product = linear_of(mlp->fine);
@@ -59,7 +59,7 @@ int llmrun_attend(llmrun_pool *pool, const llmrun_attention_block *block, const 
     if (!pool || !block || !is_block(block, tokens)) return -2;
     const long width = block->query->rows, dim = block->head_dim, kv_width = block->kv_heads * dim;
     /* what the queries became makes room for what they attended to */
-    float *query = llmrun_pool_outermost(pool, (size_t)(tokens * (2 * width + 2 * kv_width)) * sizeof(float));
+    float *query = llmrun_pool_outer(pool, (size_t)(tokens * (2 * width + 2 * kv_width)) * sizeof(float));
     if (!query) return -1;
     float *turned = query + tokens * width, *key = turned + tokens * width, *value = key + tokens * kv_width;
     linear product = linear_of(block->fine);

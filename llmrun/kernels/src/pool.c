@@ -16,7 +16,7 @@
 
 /* A token is hundreds of calls with up to half a millisecond of norms and Python between them: a thread that slept at
  * each would wake too late. With a tenth of these spins a token took a third longer (7B shape, Q4_0, 2 cores). */
-enum { SPINS = 40000, PATIENCE = 4000, ALIGNMENT = 64, PART_BITS = 24, OUTER = 3 };
+enum { SPINS = 40000, PATIENCE = 4000, ALIGNMENT = 64, PART_BITS = 24, OUTER = 2 };
 #define MOST_PARTS ((1ULL << PART_BITS) - 1)
 
 typedef struct {
@@ -153,5 +153,3 @@ void *llmrun_pool_workspace(llmrun_pool *pool, int thread, size_t nbytes) {
 void *llmrun_pool_shared(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[0], nbytes); }
 
 void *llmrun_pool_outer(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[1], nbytes); }
-
-void *llmrun_pool_outermost(llmrun_pool *pool, size_t nbytes) { return grow(&pool->workspaces[2], nbytes); }

@@ -17,8 +17,7 @@ void llmrun_pool_run(llmrun_pool *pool, llmrun_task task, void *context, long pa
  * shared one only outside of tasks. */
 void *llmrun_pool_workspace(llmrun_pool *pool, int thread, size_t nbytes);
 void *llmrun_pool_shared(llmrun_pool *pool, size_t nbytes);
-/* The same, for what calls functions that ask for the shared one, and for what calls those. */
+/* The same, for what calls functions that ask for the shared one. */
 void *llmrun_pool_outer(llmrun_pool *pool, size_t nbytes);
-void *llmrun_pool_outermost(llmrun_pool *pool, size_t nbytes);
 
 #endif
